@@ -1,0 +1,82 @@
+"""What every translation backend offers, and the one door through which the transformer uses it.
+
+Knows neither how a backend translates nor what happens to the English afterwards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+from transformer.translation.language import Language, LanguageChoice, detect_language
+
+Backend = Literal["none", "glossary", "seq2seq"]
+TranslatorName = Literal["glossary", "seq2seq"]
+TRANSLATOR_NAMES: tuple[str, ...] = get_args(TranslatorName)
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """One prompt in English, and where that English came from.
+
+    `backend` is `"none"` for a prompt that was English already (`english` is then the prompt itself, byte for byte).
+    `unknown` holds the Korean words that the backend left out because it does not know them: as typed, verbs and
+    adjectives in their dictionary form.
+    """
+
+    english: str
+    backend: Backend
+    language: Language
+    unknown: tuple[str, ...] = ()
+
+
+class Translator(Protocol):
+    """A Korean-to-English backend. `translate` keeps the order and may be called concurrently on one event loop."""
+
+    @property
+    def name(self) -> Backend: ...
+
+    async def translate(self, texts: Sequence[str]) -> list[Translation]: ...
+
+    def close(self) -> None:
+        """Ends the worker thread; a later `translate` fails."""
+
+
+async def translate_prompts(
+    translator: Translator, prompts: Sequence[str], language: LanguageChoice = "auto"
+) -> list[Translation]:
+    """Translates the Korean ones among `prompts`; one `Translation` a prompt, in order.
+
+    `language` `"auto"` decides prompt by prompt, `"ko"` sends every prompt through the backend, `"en"` none.
+    """
+    languages = [detect_language(prompt) if language == "auto" else language for prompt in prompts]
+    korean = [prompt for prompt, found in zip(prompts, languages, strict=True) if found == "ko"]
+    translated = iter(await translator.translate(korean) if korean else [])
+    return [
+        next(translated) if found == "ko" else Translation(english=prompt, backend="none", language="en")
+        for prompt, found in zip(prompts, languages, strict=True)
+    ]
+
+
+def build_translator(
+    name: TranslatorName, model_dir: Path | None = None, cache_size: int = 10_000
+) -> Translator:
+    """The named backend with a cache in front of it. Loads its data: about a second, so call it before serving.
+
+    `model_dir` is the local Hugging Face encoder-decoder folder of `"seq2seq"`, unused by `"glossary"`. Raises
+    `ValueError` for an unknown name, a missing folder or a folder that holds no such model.
+    """
+    from transformer.translation.cache import CachedTranslator
+
+    if name == "glossary":
+        from transformer.translation.glossary import GlossaryTranslator
+
+        return CachedTranslator(GlossaryTranslator(), max_entries=cache_size)
+    if name == "seq2seq":
+        if model_dir is None:
+            raise ValueError("the seq2seq translator needs a model folder")
+        # Imported only when chosen: it brings torch and transformers.
+        from transformer.translation.seq2seq import Seq2SeqTranslator
+
+        return CachedTranslator(Seq2SeqTranslator(model_dir), max_entries=cache_size)
+    raise ValueError(f"unknown translator {name!r}; known: {', '.join(TRANSLATOR_NAMES)}")
