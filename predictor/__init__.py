@@ -1,0 +1,1 @@
+"""The KServe custom predictor: wire contract, queue, step-batching engine, LoRA adapters."""
