@@ -1,0 +1,127 @@
+# The commands of this project. `make help` lists them; every variable below can be set on the command line.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEVICE ?= auto
+HTTP_PORT ?= 8080
+GRPC_PORT ?= 8081
+PREDICTOR_HTTP_PORT ?= 8090
+PREDICTOR_GRPC_PORT ?= 8091
+MODEL_DIR ?= weights/embedded
+# Where torch comes from, say an index of CPU builds. Empty: as locked in requirements/torch.txt. The choice is remembered.
+TORCH_INDEX ?= $(shell cat $(VENV)/torch-index 2>/dev/null)
+PYTEST_ARGS ?=
+UPGRADE ?=
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+BIN := $(VENV)/bin
+export PYTHONUNBUFFERED = 1
+
+# ---- For users ----------------------------------------------------------------------------------------------------
+
+.PHONY: help
+help: ## List the targets and the variables
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "Variables, with what they are now:"
+	@printf '  %s\n' PYTHON=$(PYTHON) VENV=$(VENV) DEVICE=$(DEVICE) MODEL_DIR=$(MODEL_DIR) TORCH_INDEX=$(TORCH_INDEX) \
+		HTTP_PORT=$(HTTP_PORT) GRPC_PORT=$(GRPC_PORT) \
+		PREDICTOR_HTTP_PORT=$(PREDICTOR_HTTP_PORT) PREDICTOR_GRPC_PORT=$(PREDICTOR_GRPC_PORT)
+
+.PHONY: run
+run: $(VENV)/run.stamp ## Install, start predictor and transformer, draw the first pictures into out/, serve until Ctrl-C
+	@$(BIN)/python quickstart.py --model_dir $(MODEL_DIR) --device $(DEVICE) --http_port $(HTTP_PORT) --grpc_port $(GRPC_PORT) --predictor_http_port $(PREDICTOR_HTTP_PORT) --predictor_grpc_port $(PREDICTOR_GRPC_PORT)
+
+.PHONY: test
+test: $(VENV)/dev.stamp ## Run all tests that need no cluster and no GPU
+	$(BIN)/python -m pytest -m "not cluster and not gpu" $(PYTEST_ARGS)
+
+.PHONY: clean
+clean: ## Remove the virtual environment, out/ and every cache
+	rm -rf out build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+	test ! -e $(VENV)/pyvenv.cfg || rm -rf $(VENV)
+
+# ---- For developers -----------------------------------------------------------------------------------------------
+
+.PHONY: check
+check: $(VENV)/dev.stamp ## Check style (ruff), types (mypy) and import rules (import-linter)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: eval
+eval: $(VENV)/dev.stamp ## Measure the embedded model: right emoji, right look, crispness
+	$(BIN)/python -m weights eval
+
+.PHONY: eval-ko
+eval-ko: $(VENV)/dev.stamp ## Measure the Korean translation on the sentences written for it
+	$(BIN)/python -m transformer.translation eval
+
+.PHONY: glyphs
+glyphs: $(VENV)/dev.stamp ## Draw the glyphs of Noto Color Emoji and OpenMoji that training and eval compare with
+	$(BIN)/python -m weights glyphs
+
+.PHONY: train
+train: $(VENV)/dev.stamp glyphs ## Train the embedded base and its two LoRAs (hours on a CPU; resumes where it stopped)
+	$(BIN)/python -m weights train
+
+# ---- The virtual environment --------------------------------------------------------------------------------------
+# A stamp says that a step was finished, so a second call is instant and an interrupted one is taken up again.
+# The locks are complete, hence --no-deps: nothing that is not in them gets in.
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-deps
+# kiwipiepy-model is published as source only; the setuptools that packs it is itself locked (build.txt).
+LOCKED := $(PIP) --require-hashes --only-binary :all: --no-binary kiwipiepy-model --no-build-isolation
+
+# Another source of torch than the one installed: begin anew.
+ifneq ($(TORCH_INDEX),$(shell cat $(VENV)/torch-index 2>/dev/null))
+$(VENV)/venv.stamp: forget-torch
+.PHONY: forget-torch
+forget-torch:
+	test ! -e $(VENV)/pyvenv.cfg || rm -rf $(VENV)
+endif
+
+$(VENV)/venv.stamp: requirements/build.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is %d.%d. Try: make run PYTHON=python3.12" % v)'
+	@echo "Installing into $(VENV) (once; the hash-pinned packages of requirements/) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(LOCKED) --quiet -r requirements/build.txt
+	@touch $@
+
+$(VENV)/torch.stamp: $(VENV)/venv.stamp requirements/torch.txt
+ifeq ($(TORCH_INDEX),)
+	@$(LOCKED) -r requirements/torch.txt
+else
+	@$(PIP) --index-url $(TORCH_INDEX) $$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements/torch.txt)
+endif
+	@printf '%s' '$(TORCH_INDEX)' > $(VENV)/torch-index
+	@touch $@
+
+$(VENV)/run.stamp: $(VENV)/torch.stamp requirements/predictor.txt requirements/transformer.txt
+	@$(LOCKED) --quiet -r requirements/predictor.txt -r requirements/transformer.txt
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
+	@$(LOCKED) --quiet -r requirements/dev.txt
+	@$(BIN)/python -m pip --disable-pip-version-check check
+	@touch $@
+
+# dev.txt holds every package but torch's own; the other locks take their versions from it.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--only-binary :all: --no-binary kiwipiepy-model --custom-compile-command "make lock" $(UPGRADE)
+WITHOUT_TORCH = --excludes requirements/cuda.in --no-emit-package torch
+ALIKE = --constraints requirements/dev.txt
+
+.PHONY: lock
+lock: $(VENV)/dev.stamp ## Pin requirements/*.txt anew from pyproject.toml (UPGRADE=--upgrade for newer versions)
+	$(COMPILE) $(WITHOUT_TORCH) pyproject.toml --extra dev -o requirements/dev.txt
+	$(COMPILE) $(ALIKE) $(WITHOUT_TORCH) pyproject.toml --extra predictor -o requirements/predictor.txt
+	$(COMPILE) $(ALIKE) pyproject.toml --extra transformer -o requirements/transformer.txt
+	$(COMPILE) $(ALIKE) $(WITHOUT_TORCH) pyproject.toml --extra seq2seq -o requirements/seq2seq.txt
+	$(COMPILE) $(ALIKE) requirements/build.in -o requirements/build.txt
+	$(COMPILE) $(ALIKE) pyproject.toml --extra torch -o requirements/torch.txt \
+		$$(sed -n 's/^\([a-z][^= ]*\)==.*/--no-emit-package \1/p' requirements/dev.txt)
