@@ -1,0 +1,39 @@
+"""The wire contract of the predictor: Open Inference Protocol tensors, KServe v1 instances, their limits.
+
+Both the predictor and whoever calls it (the transformer) import this package; it knows no torch, no
+LoRA file and no server.
+"""
+
+from predictor.contract.body import (
+    InferBody,
+    binary_outputs,
+    decode_body,
+    encode_body,
+    parse_json,
+)
+from predictor.contract.fields import INPUTS, NO_LORA, OUTPUTS, Field, Value
+from predictor.contract.pictures import Limits, PictureRequest, check_pictures
+from predictor.contract.request import infer_request, read_instances, read_tensors, requested_outputs
+from predictor.contract.response import infer_response, predictions
+
+__all__ = [
+    "INPUTS",
+    "NO_LORA",
+    "OUTPUTS",
+    "Field",
+    "InferBody",
+    "Limits",
+    "PictureRequest",
+    "Value",
+    "binary_outputs",
+    "check_pictures",
+    "decode_body",
+    "encode_body",
+    "infer_request",
+    "infer_response",
+    "parse_json",
+    "predictions",
+    "read_instances",
+    "read_tensors",
+    "requested_outputs",
+]

@@ -1,0 +1,69 @@
+"""Building the reply: Open Inference Protocol outputs, or KServe v1 predictions.
+
+The pixels stay raw: base64 of the bytes in v1, a tensor in v2. Pictures' file formats are not known here.
+"""
+
+import base64
+from collections.abc import Sequence
+
+import numpy as np
+from kserve import InferOutput, InferResponse
+from numpy.typing import NDArray
+
+
+def infer_response(
+    *,
+    model_name: str,
+    model_version: str,
+    response_id: str,
+    images: NDArray[np.uint8],
+    seeds: Sequence[int],
+    loras: Sequence[str],
+    outputs: Sequence[str],
+) -> InferResponse:
+    """The reply to a v2 request.
+
+    Args:
+        model_name: the name that was asked for.
+        model_version: the LoRA's version behind that name, or "" for the plain base.
+        response_id: the request's id.
+        images: [N, height, width, 3].
+        seeds: N seeds.
+        loras: N names "name@version".
+        outputs: which outputs to send, in this order.
+    """
+    arrays = {
+        "image": ("UINT8", images),
+        "seed": ("INT64", np.array(seeds, dtype=np.int64)),
+        "lora": ("BYTES", np.array([lora.encode() for lora in loras], dtype=np.object_)),
+    }
+    return InferResponse(
+        response_id=response_id,
+        model_name=model_name,
+        model_version=model_version,
+        infer_outputs=[
+            InferOutput(name, list(arrays[name][1].shape), arrays[name][0], data=arrays[name][1])
+            for name in outputs
+        ],
+        use_binary_outputs=True,
+    )
+
+
+def predictions(
+    images: NDArray[np.uint8], seeds: Sequence[int], loras: Sequence[str]
+) -> dict[str, list[dict[str, object]]]:
+    """The reply to a v1 request; each picture is base64 of its raw pixels [height, width, 3]."""
+    return {
+        "predictions": [
+            {
+                "image": {
+                    "b64": base64.b64encode(image.tobytes()).decode("ascii"),
+                    "shape": list(image.shape),
+                    "datatype": "UINT8",
+                },
+                "seed": seed,
+                "lora": lora,
+            }
+            for image, seed, lora in zip(images, seeds, loras, strict=True)
+        ]
+    }
