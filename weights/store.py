@@ -1,0 +1,347 @@
+"""The store of LoRA versions: immutable, numbered, aliased, and whole after a kill at any point.
+
+    <root>/<name>/index.json                      which versions and aliases exist
+    <root>/<name>/<version>/adapter.safetensors   the canonical tensors
+    <root>/<name>/<version>/manifest.json         what they are
+    <root>/.lock                                  held by the one writer; readers need no lock
+    <root>/.tmp-*                                 a write under way, or what a killed one left behind
+
+A change becomes visible by one rename of index.json, and what is written before it is not looked at, so a
+reader sees the store as it was or as it is to be. Numbers are never given twice, not even after a removal.
+Does not know checkpoints, key layouts or base models: what is added here was checked before.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from weights import durable
+from weights.errors import CorruptLora, LoraInUse, StoreUnavailable, UnknownLora
+from weights.index import Index
+from weights.manifest import MAX_BYTES, NAME, Manifest, check_alias, check_name
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPTER = "adapter.safetensors"
+MANIFEST = "manifest.json"
+INDEX = "index.json"
+MAX_ADAPTER_BYTES = 2 << 30
+LOCK_SECONDS = 30.0
+NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class LoraVersion:
+    """One version in the store; `str()` is the exact reference, such as "notoemoji@1"."""
+
+    name: str
+    version: int
+    manifest: Manifest
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+class Store:
+    """The LoRA versions under one root folder, which need not exist before the first write.
+
+    Reading works on a read-only mount. Every method raises CorruptLora where a file is not what it should be.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def references(self) -> list[tuple[str, int]]:
+        """All (name, version), sorted, by the indexes alone; manifests are not read."""
+        return [(name, number) for name in self._names() for number in sorted(self._index(name).versions)]
+
+    def versions(self) -> list[LoraVersion]:
+        """All versions with their manifests, sorted by name and number."""
+        return [self._version(name, number) for name, number in self.references()]
+
+    def aliases(self) -> dict[str, dict[str, int]]:
+        """Name to its aliases, each with the number it points to; names without an alias are left out."""
+        found = {name: dict(self._index(name).aliases) for name in self._names()}
+        return {name: aliases for name, aliases in found.items() if aliases}
+
+    def resolve(self, reference: str) -> LoraVersion:
+        """The version that "notoemoji", "notoemoji@1" or "notoemoji@stable" names.
+
+        A bare name is its alias "stable" where there is one, else its newest version.
+
+        Raises:
+            UnknownLora: when there is no such name, version or alias.
+        """
+        name, at, selector = reference.partition("@")
+        index = self._existing(name)
+        number: int | None
+        if not at:
+            number = index.aliases.get("stable", max(index.versions))
+        elif NUMBER.fullmatch(selector):
+            number = int(selector)
+        else:
+            number = index.aliases.get(selector)
+        if number not in index.versions:
+            known = ", ".join([*map(str, sorted(index.versions)), *sorted(index.aliases)])
+            raise UnknownLora(
+                f"no version or alias {selector[:80]!r} of {name}",
+                file=self.root,
+                remedy=f"There are: {known}",
+            )
+        return self._version(name, number)
+
+    def load(self, version: LoraVersion) -> dict[str, torch.Tensor]:
+        """The tensors of one version, checked against its manifest before use, on the CPU.
+
+        Keys are "unet.<module path>.lora_A.weight" [rank, d_in] and "….lora_B.weight" [d_out, rank], with
+        alpha / rank folded into lora_B: the change of a weight is lora_B @ lora_A.
+
+        Raises:
+            CorruptLora: when the SHA-256, a key or a shape is not the manifest's.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        file = self._folder(version.name, version.version) / ADAPTER
+        remedy = "Restore the file from its source or import the LoRA again"
+        data = durable.read(file, MAX_ADAPTER_BYTES)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != version.manifest.sha256:
+            raise CorruptLora(f"SHA-256 is {digest}, not the manifest's", file=file, remedy=remedy)
+        try:
+            tensors = load(data)
+        except SafetensorError as error:
+            raise CorruptLora(f"is not safetensors ({error})", file=file, remedy=remedy) from None
+        wanted: dict[str, tuple[int, ...]] = {}
+        for path, target in version.manifest.targets.items():
+            wanted[f"unet.{path}.lora_A.weight"] = (target.rank, target.shape[1])
+            wanted[f"unet.{path}.lora_B.weight"] = (target.shape[0], target.rank)
+        for key in wanted.keys() | tensors.keys():
+            shape = tuple(tensors[key].shape) if key in tensors else None
+            if shape != wanted.get(key):
+                raise CorruptLora(
+                    f"shape {shape}, the manifest says {wanted.get(key)}", file=file, key=key, remedy=remedy
+                )
+        return tensors
+
+    def add(
+        self, tensors: Mapping[str, torch.Tensor], manifest: Manifest, *, alias: str | None = None
+    ) -> LoraVersion:
+        """Adds a new version, and points `alias` to it in the same instant.
+
+        Args:
+            tensors: the canonical tensors, see `load`; contiguous, on the CPU.
+            manifest: name, base, targets and the rest; its version, sha256 and created are set here.
+            alias: an alias of the same name, new or taken over from another version.
+
+        Raises:
+            InvalidName, StoreUnavailable.
+        """
+        from safetensors.torch import save
+
+        name = check_name(manifest.name)
+        if alias is not None:
+            check_alias(alias)
+        adapter = save(dict(tensors))
+        with self._writing(name, create=True) as index:
+            number = index.newest + 1
+            manifest = replace(
+                manifest,
+                version=number,
+                sha256=hashlib.sha256(adapter).hexdigest(),
+                created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            )
+            folder = self._temporary()
+            os.mkdir(folder)
+            durable.write(folder / ADAPTER, adapter)
+            durable.write(folder / MANIFEST, manifest.to_json())
+            durable.sync(folder)
+            os.rename(folder, self.root / name / str(number))
+            durable.sync(self.root / name)
+            aliases = index.aliases if alias is None else {**index.aliases, alias: number}
+            self._commit(name, Index((*index.versions, number), number, aliases))
+        return LoraVersion(name, number, manifest)
+
+    def set_alias(self, alias: str, version: LoraVersion) -> None:
+        """Points `alias` of the version's name to it, from wherever it pointed before."""
+        check_alias(alias)
+        with self._writing(version.name) as index:
+            self._known(index, version.name, version.version)
+            self._commit(version.name, replace(index, aliases={**index.aliases, alias: version.version}))
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Removes an alias; the version stays.
+
+        Raises:
+            UnknownLora: when `name` has no such alias.
+        """
+        with self._writing(name) as index:
+            if alias not in index.aliases:
+                raise UnknownLora(f"no alias {alias[:80]!r} of {name}", file=self.root)
+            rest = {other: number for other, number in index.aliases.items() if other != alias}
+            self._commit(name, replace(index, aliases=rest))
+
+    def remove(self, name: str, version: int, *, force: bool = False) -> None:
+        """Removes a version for good, sound or not; its number is not given again.
+
+        Args:
+            name: of the LoRA.
+            version: its number.
+            force: also remove the aliases that point to it.
+
+        Raises:
+            LoraInUse: when an alias points to it and `force` is not set.
+            UnknownLora: when there is no such version.
+        """
+        with self._writing(name) as index:
+            self._known(index, name, version)
+            pointing = sorted(alias for alias, number in index.aliases.items() if number == version)
+            if pointing and not force:
+                raise LoraInUse(
+                    f"{name}@{version} is aliased as {', '.join(pointing)}",
+                    remedy="Point the alias elsewhere first, or force the removal",
+                )
+            aliases = {alias: number for alias, number in index.aliases.items() if number != version}
+            rest = tuple(number for number in index.versions if number != version)
+            self._commit(name, Index(rest, index.newest, aliases))
+            self._sweep(name, rest)
+
+    # Reading
+
+    def _names(self) -> list[str]:
+        entries = self._entries(self.root)
+        return sorted(path.name for path in entries if NAME.fullmatch(path.name) and path.is_dir())
+
+    def _folder(self, name: str, version: int) -> Path:
+        folder = self.root / name / str(version)
+        # A link could lead out of the store, to files that change.
+        if folder.is_symlink():
+            raise CorruptLora("is a symbolic link", file=folder, remedy="Put the real folder in its place")
+        return folder
+
+    def _index(self, name: str) -> Index:
+        file = self.root / name / INDEX
+        if file.parent.is_symlink():
+            raise CorruptLora(
+                "is a symbolic link", file=file.parent, remedy="Put the real folder in its place"
+            )
+        try:
+            return Index.from_json(durable.read(file, MAX_BYTES), file)
+        except CorruptLora:
+            if os.path.lexists(file) or self._numbers(name):
+                raise
+            return Index()
+
+    def _existing(self, name: str) -> Index:
+        index = self._index(name) if NAME.fullmatch(name) else Index()
+        if not index.versions:
+            known = ", ".join(sorted({other for other, _ in self.references()})) or "none"
+            raise UnknownLora(f"no LoRA {name[:80]!r} there", file=self.root, remedy=f"Known: {known}")
+        return index
+
+    def _numbers(self, name: str) -> list[int]:
+        return [int(path.name) for path in self._entries(self.root / name) if NUMBER.fullmatch(path.name)]
+
+    @staticmethod
+    def _entries(folder: Path) -> list[Path]:
+        try:
+            return list(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise StoreUnavailable(f"cannot be read ({error.strerror})", file=folder) from None
+
+    def _version(self, name: str, number: int) -> LoraVersion:
+        file = self._folder(name, number) / MANIFEST
+        manifest = Manifest.from_json(durable.read(file, MAX_BYTES), str(file))
+        if (manifest.name, manifest.version) != (name, number):
+            raise CorruptLora(
+                f"is the manifest of {manifest.name}@{manifest.version}",
+                file=file,
+                remedy="Versions cannot be renamed or copied by hand: import the LoRA again",
+            )
+        return LoraVersion(name, number, manifest)
+
+    @staticmethod
+    def _known(index: Index, name: str, version: int) -> None:
+        if version not in index.versions:
+            known = ", ".join(map(str, sorted(index.versions))) or "none"
+            raise UnknownLora(f"no version {version} of {name[:80]!r}", remedy=f"There are: {known}")
+
+    # Writing
+
+    @contextmanager
+    def _writing(self, name: str, create: bool = False) -> Iterator[Index]:
+        """Holds the lock, clears what a killed writer left behind, and gives the index of `name`."""
+        if not create:
+            self._existing(name)
+        try:
+            if create:
+                self.root.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                self._lock(lock)
+                index = self._index(name)
+                self._sweep(name, index.versions)
+                if not index.newest:
+                    # With an index from the start, a version folder without one is damage, not a leftover.
+                    (self.root / name).mkdir(exist_ok=True)
+                    durable.sync(self.root)
+                    self._commit(name, index)
+                yield index
+            finally:
+                os.close(lock)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"cannot be written ({error.strerror})",
+                file=error.filename or self.root,
+                remedy="Check the folder's permissions and free space; nothing is left half written",
+            ) from error
+
+    def _lock(self, descriptor: int) -> None:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(
+                        f"another writer has held the lock for {LOCK_SECONDS:.0f} s",
+                        file=self.root,
+                        remedy="Wait for it to finish",
+                    ) from None
+            time.sleep(0.05)
+
+    def _sweep(self, name: str, versions: tuple[int, ...]) -> None:
+        for left in self.root.glob(".tmp-*"):
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        for number in self._numbers(name):
+            if number not in versions:
+                # Renamed first: a version is there whole or not at all, even for who ignores the index.
+                doomed = self._temporary()
+                os.rename(self.root / name / str(number), doomed)
+                shutil.rmtree(doomed)
+
+    def _temporary(self) -> Path:
+        return self.root / f".tmp-{uuid.uuid4().hex}"
+
+    def _commit(self, name: str, index: Index) -> None:
+        draft = self._temporary()
+        durable.write(draft, index.to_json())
+        os.replace(draft, self.root / name / INDEX)
+        durable.sync(self.root / name)
