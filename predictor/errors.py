@@ -59,7 +59,7 @@ class QueueFull(ServingError):
     grpc_status = StatusCode.RESOURCE_EXHAUSTED
 
     def __init__(self, retry_after: float, message: str = "the queue is full") -> None:
-        self.retry_after = max(1, math.ceil(retry_after))
+        self.retry_after = math.ceil(min(max(retry_after, 1), 3600))
         super().__init__(f"{message}; try again in {self.retry_after} s")
 
     @property
@@ -73,6 +73,13 @@ class NotImplementedHere(ServingError):
 
     http_status = 501
     grpc_status = StatusCode.UNIMPLEMENTED
+
+
+class DrawFailed(ServingError):
+    """The computation itself failed; the reason is in the server's log, not in the reply."""
+
+    def __init__(self, message: str = "the picture could not be drawn") -> None:
+        super().__init__(message)
 
 
 class UpstreamError(ServingError):

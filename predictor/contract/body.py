@@ -159,7 +159,7 @@ def encode_body(response: InferResponse, binary: frozenset[str]) -> tuple[bytes,
     """Encode a v2 reply whose outputs hold numpy arrays.
 
     Returns:
-        The body, and the length of its JSON if raw tensors follow (the reply's Inference-Header-Content-Length).
+        The body, and the length of its JSON if raw tensors follow (header Inference-Header-Content-Length).
     """
     outputs, tail = [], []
     for output in response.outputs:

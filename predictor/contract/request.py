@@ -7,6 +7,7 @@ fields' ranges are not known here.
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from kserve import InferInput, InferRequest
@@ -16,7 +17,11 @@ from predictor.contract.fields import INPUTS, OUTPUTS, Field, Value
 from predictor.contract.pictures import PictureRequest
 from predictor.errors import InvalidInput
 
-_NUMPY = {"INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"), "FP32": np.dtype("<f4")}
+_NUMPY: dict[str, np.dtype[Any]] = {
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP32": np.dtype("<f4"),
+}
 _TYPE_NAMES = {"BYTES": "a string", "INT32": "an integer", "INT64": "an integer", "FP32": "a number"}
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 # of the protocol, not of this model: says how REST sends the outputs back
@@ -28,8 +33,8 @@ def read_tensors(
 ) -> list[dict[str, Value]]:
     """Read an Open Inference Protocol request; `prompt` gives the number of rows N.
 
-    A tensor is [N], [N, 1] or, for every field but the prompt, [1] for all rows; a request-level parameter of the same
-    name holds for all rows, and a tensor beats it.
+    A tensor is [N], [N, 1] or, for every field but the prompt, [1] for all rows; a request-level parameter
+    of the same name holds for all rows, and a tensor beats it.
 
     Returns:
         One dictionary a row with the fields that were given.
@@ -113,7 +118,7 @@ def requested_outputs(request: InferRequest, fields: Sequence[Field] = OUTPUTS) 
 def infer_request(
     model_name: str, pictures: Sequence[PictureRequest], request_id: str | None = None
 ) -> InferRequest:
-    """Write the pictures as an Open Inference Protocol request with raw tensors (the inverse of `read_tensors`).
+    """Write the pictures as an Open Inference Protocol request with raw tensors; `read_tensors` reads it.
 
     A field that is None in any row must be None in all of them, since a tensor cannot have holes.
     """

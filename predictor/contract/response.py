@@ -5,6 +5,7 @@ The pixels stay raw: base64 of the bytes in v1, a tensor in v2. Pictures' file f
 
 import base64
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from kserve import InferOutput, InferResponse
@@ -32,7 +33,7 @@ def infer_response(
         loras: N names "name@version".
         outputs: which outputs to send, in this order.
     """
-    arrays = {
+    arrays: dict[str, tuple[str, NDArray[Any]]] = {
         "image": ("UINT8", images),
         "seed": ("INT64", np.array(seeds, dtype=np.int64)),
         "lora": ("BYTES", np.array([lora.encode() for lora in loras], dtype=np.object_)),
@@ -45,7 +46,6 @@ def infer_response(
             InferOutput(name, list(arrays[name][1].shape), arrays[name][0], data=arrays[name][1])
             for name in outputs
         ],
-        use_binary_outputs=True,
     )
 
 

@@ -1,0 +1,12 @@
+"""The edge of a KServe server: everything between the sockets and a `kserve.Model`.
+
+One REST and one gRPC server with the same errors, readiness, limits, log lines and graceful stop. Both the
+predictor and the transformer run on it; it knows no torch, no tensors' names and no pictures.
+"""
+
+from predictor.edge.api import Api
+from predictor.edge.backend import Backend
+from predictor.edge.logs import configure_logging, event, log
+from predictor.edge.server import Server, ServerSettings
+
+__all__ = ["Api", "Backend", "Server", "ServerSettings", "configure_logging", "event", "log"]

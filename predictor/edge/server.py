@@ -1,0 +1,160 @@
+"""The process of a KServe server: binds the ports, warms up, serves, and stops without dropping a request."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import grpc
+import uvicorn
+from kserve import Model, ModelRepository, ModelServer
+
+from predictor.edge.api import Api
+from predictor.edge.backend import Backend
+from predictor.edge.dataplane import ServingDataPlane
+from predictor.edge.gate import Gate
+from predictor.edge.grpc import grpc_server
+from predictor.edge.logs import log
+from predictor.edge.rest import rest_app
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Where to listen, what to read, how to stop. Times in seconds."""
+
+    host: str = "127.0.0.1"
+    http_port: int = 8080
+    grpc_port: int = 8081
+    enable_grpc: bool = True
+    enable_docs: bool = True
+    max_body_bytes: int = 1 << 20
+    drain_delay: float = 0.0
+    """How long to keep accepting after the first signal, already not ready: balancers need time to notice."""
+    grace_period: float = 30.0
+    """How long requests under way may take after that."""
+    timeout_keep_alive: int = 65
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+
+
+class PortInUse(Exception):
+    """Somebody else listens on a port this server needs."""
+
+
+class Server(ModelServer):
+    """A `kserve.ModelServer` whose `start` returns after a graceful stop (SIGTERM or Ctrl-C)."""
+
+    def __init__(self, models: ModelRepository, backend: Backend, settings: ServerSettings, api: Api) -> None:
+        super().__init__(
+            http_port=settings.http_port,
+            grpc_port=settings.grpc_port,
+            workers=1,
+            registered_models=models,
+            enable_grpc=settings.enable_grpc,
+            enable_docs_url=settings.enable_docs,
+            enable_latency_logging=False,
+            ssl_certfile=settings.ssl_certfile,
+            ssl_keyfile=settings.ssl_keyfile,
+        )
+        self.dataplane = ServingDataPlane(models, backend, api.title, api.version)
+        self._backend = backend
+        self._settings = settings
+        self._api = api
+
+    def start(self, models: list[Model] | None = None) -> None:
+        """Serve until a signal says to stop.
+
+        Args:
+            models: more models to register; unlike KServe's own `start`, none needs to be ready by now.
+
+        Raises:
+            PortInUse: says which port, and how to choose another.
+        """
+        for model in models or []:
+            self.register_model(model)
+        with contextlib.closing(self._bind()) as listener:
+            asyncio.run(self._serve_until_stopped(listener))
+
+    def _bind(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET
+        try:
+            return socket.create_server((self._settings.host, self.http_port), family=family)
+        except OSError as error:
+            raise PortInUse(self._occupied("http", self.http_port, error.strerror or "")) from None
+
+    def _occupied(self, kind: str, port: int, reason: str) -> str:
+        return f"cannot listen on {self._settings.host}:{port} ({reason}); choose another with --{kind}_port"
+
+    async def _serve_until_stopped(self, listener: socket.socket) -> None:
+        settings = self._settings
+        stopping = asyncio.Event()
+        rest = _Uvicorn(
+            uvicorn.Config(
+                Gate(rest_app(self.dataplane, self._api, docs=settings.enable_docs), settings.max_body_bytes),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                server_header=False,
+                timeout_graceful_shutdown=int(settings.grace_period),
+                timeout_keep_alive=settings.timeout_keep_alive,
+                ssl_certfile=settings.ssl_certfile,
+                ssl_keyfile=settings.ssl_keyfile,
+            )
+        )
+        rpc = await self._start_grpc() if settings.enable_grpc else None
+
+        def stop() -> None:
+            if stopping.is_set():  # the second Ctrl-C: don't wait for anybody
+                rest.force_exit = True
+            self.dataplane.draining = True
+            stopping.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+        serving = asyncio.create_task(rest.serve(sockets=[listener]))
+        starting = asyncio.create_task(self._warm_up())
+        waiting = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait({serving, starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.dataplane.draining = True
+            log("stopping")
+            starting.cancel()
+            waiting.cancel()
+            if stopping.is_set():
+                await asyncio.sleep(settings.drain_delay)
+            rest.should_exit = True
+            await asyncio.gather(serving, *([rpc.stop(settings.grace_period)] if rpc else []))
+            await self._backend.stop(1.0)
+            log("stopped")
+
+    async def _start_grpc(self) -> grpc.aio.Server:
+        rpc = grpc_server(self.dataplane, max_request_bytes=self._settings.max_body_bytes)
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        try:
+            rpc.add_insecure_port(f"{host}:{self.grpc_port}")
+        except RuntimeError:
+            raise PortInUse(self._occupied("grpc", self.grpc_port, "Address already in use")) from None
+        await rpc.start()
+        return rpc
+
+    async def _warm_up(self) -> None:
+        log("starting", {"http": f"{self._settings.host}:{self.http_port}", "grpc": self.grpc_port})
+        await self._backend.start()
+        self.dataplane.started = True
+        log("ready", {"models": ",".join(self.registered_models.get_models())})
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves the signals to `Server`, which stops REST and gRPC together."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
