@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastapi import APIRouter
+
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Texts (Markdown) and examples for Swagger at /docs."""
+    """Texts (Markdown) and examples for Swagger at /docs, and the routes that only this server has."""
 
     title: str
     version: str
@@ -15,3 +17,4 @@ class Api:
     infer_example: dict[str, Any] = field(default_factory=dict)
     predict_description: str = ""
     predict_example: dict[str, Any] = field(default_factory=dict)
+    routers: tuple[APIRouter, ...] = ()

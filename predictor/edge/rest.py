@@ -3,6 +3,7 @@
 The routes know bodies and headers; tensors are read by the model. An error is `{"error": "…"}`.
 """
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -88,8 +89,11 @@ class Routes:
         response, reply_headers = await self._dataplane.infer(
             model_name, infer_request, headers, model_version
         )
+        if isinstance(response, Response):  # a model may know better how to answer over HTTP
+            return response
         binary = contract.binary_outputs(infer_request, [output.name for output in response.outputs])
-        body, json_length = contract.encode_body(response, binary)
+        # pixels as JSON numbers take their time: not on the event loop
+        body, json_length = await asyncio.to_thread(contract.encode_body, response, binary)
         if json_length is None:
             return Response(body, media_type="application/json", headers=reply_headers)
         reply_headers[JSON_LENGTH_HEADER] = str(json_length)
@@ -113,6 +117,8 @@ def rest_app(dataplane: ServingDataPlane, api: Api, *, docs: bool) -> FastAPI:
         openapi_url="/openapi.json" if docs else None,
     )
     _add_routes(app, Routes(dataplane), api)
+    for router in api.routers:
+        app.include_router(router)
     for kind in (ServingError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _answer)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
