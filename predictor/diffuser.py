@@ -1,16 +1,29 @@
-"""One Stable Diffusion model in memory: encodes prompts, takes a denoising step for mixed rows, decodes pictures.
+"""One Stable Diffusion model in memory: begins rows, takes one denoising step for a mixed batch, decodes
+pictures.
 
-It doesn't know queues, requests or where LoRAs are stored.
+It doesn't know queues, requests or where LoRAs are stored. Apart from `check`, `count_tokens` and the plain
+attributes, everything belongs to one thread at a time.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import torch
 
+from predictor.adapters import AdapterPool
+from predictor.checkpoint import Checkpoint, UnsupportedCheckpoint, read_checkpoint
+from predictor.errors import InvalidInput, UnknownModel
+from predictor.prompts import PromptEncoder
 from predictor.row import Row
+from predictor.sample import Sample, advance, stacked
+from predictor.solver_table import SolverTable, UnsupportedSolver
+from predictor.solvers import SOLVERS, Solvers
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DECODE_PIXELS = 4 * 512 * 512  # decoded at once; the VAE's activations take the most memory of all
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,43 +40,200 @@ class Diffuser:
 
     defaults: Defaults
     native_size: tuple[int, int]  # height, width in pixels
-    size_multiple: int  # height and width are multiples of this
+    size_multiple: int  # heights and widths are multiples of it
     max_prompt_tokens: int  # without the start and end tokens
-    max_steps: int  # the scheduler's num_train_timesteps
+    max_steps: int  # the scheduler's training timesteps
     solvers: tuple[str, ...]
 
-    @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", dtype: str = "float32", threads: int | None = None) -> Self:
-        """Loads a folder saved by StableDiffusionPipeline.save_pretrained (safetensors only, no network).
+    def __init__(self, checkpoint: Checkpoint, device: str) -> None:
+        """Raises UnsupportedCheckpoint."""
+        self._device = torch.device(device)
+        self._unet = checkpoint.unet.to(self._device, memory_format=torch.channels_last)
+        self._vae = checkpoint.vae.to(self._device, memory_format=torch.channels_last)
+        self._prompts = PromptEncoder(checkpoint.tokenizer, checkpoint.text_encoder.to(self._device))
+        self._adapters = AdapterPool(self._unet)
+        try:
+            self._solvers = Solvers(checkpoint.scheduler_class, checkpoint.scheduler_config)
+        except UnsupportedSolver as error:
+            raise UnsupportedCheckpoint(str(error)) from error
 
-        device: "cpu", "cuda", "cuda:1"; dtype: "float32", "float16", "bfloat16"; threads: torch's CPU threads.
-        Raises UnsupportedCheckpoint (predictor.checkpoint), which says what is wrong with the folder and the remedy.
+        self._vae_factor = 2 ** (len(self._vae.config.block_out_channels) - 1)
+        self.size_multiple = self._vae_factor * 2 ** (len(self._unet.config.block_out_channels) - 1)
+        sample_size = self._unet.config.sample_size
+        height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
+        self.native_size = (height * self._vae_factor, width * self._vae_factor)
+        self.max_prompt_tokens = self._prompts.max_tokens
+        self.max_steps = self._solvers.max_steps
+        self.solvers = tuple(name for name in SOLVERS if self._refusal(name) is None)
+        self.defaults = self._read_defaults(checkpoint.generation, checkpoint.scheduler_class)
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, device: str = "cpu", dtype: str = "float32", threads: int | None = None
+    ) -> Self:
+        """Loads a folder saved by StableDiffusionPipeline.save_pretrained: safetensors only, never the
+        network.
+
+        device: "cpu", "cuda", "cuda:1"; dtype: "float32", "float16", "bfloat16"; threads: torch's on the
+        CPU, for the whole process. Raises UnsupportedCheckpoint, which says what is wrong with the folder
+        and the remedy.
         """
-        raise NotImplementedError
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return cls(read_checkpoint(folder, DTYPES[dtype]), device)
 
     def count_tokens(self, text: str) -> int:
-        """The tokens of a prompt, without the start and end tokens; more than `max_prompt_tokens` are cut off."""
-        raise NotImplementedError
+        """The tokens of a prompt, without the start and end tokens. From any thread."""
+        return self._prompts.count_tokens(text)
 
     def check(self, row: Row) -> None:
-        """Raises InvalidInput or UnknownModel for a row that can't be drawn: solver, steps, size, LoRA. Costs nothing."""
-        raise NotImplementedError
+        """Raises InvalidInput or UnknownModel for a row that can't be drawn. Cheap, from any thread."""
+        if row.solver not in self.solvers:
+            raise InvalidInput("solver", f"one of {', '.join(self.solvers)}")
+        if not 1 <= row.steps <= self.max_steps:
+            raise InvalidInput("num_inference_steps", f"from 1 to {self.max_steps}")
+        for field, pixels in (("height", row.height), ("width", row.width)):
+            if pixels < self.size_multiple or pixels % self.size_multiple:
+                raise InvalidInput(field, f"a multiple of {self.size_multiple}")
+        if row.lora is not None and row.lora not in self._adapters.names:
+            raise UnknownModel(f"LoRA {row.lora} is not loaded")
 
     @property
     def adapters(self) -> tuple[str, ...]:
-        """Names of the LoRAs in the pools."""
-        raise NotImplementedError
+        """Names of the loaded LoRAs. From any thread."""
+        return self._adapters.names
 
+    @torch.inference_mode()
     def add_adapter(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Puts a LoRA (canonical layout) in the pools; after the engine has started call Engine.add_adapter instead.
+        """Loads a LoRA in canonical layout; once an engine runs, call Engine.add_adapter instead.
 
         Raises weights.errors.IncompatibleLora naming the key and the shapes.
         """
-        raise NotImplementedError
+        self._adapters.add(name, tensors)
 
+    @torch.inference_mode()
     def remove_adapter(self, name: str) -> None:
-        """Drops a LoRA from the pools. No row may be using it."""
-        raise NotImplementedError
+        """Drops a LoRA that no row is using. Raises KeyError."""
+        self._adapters.remove(name)
 
-    def begin(self, rows: Sequence[Row]) -> list[object]:
-        raise NotImplementedError
+    @torch.inference_mode()
+    def begin(self, rows: Sequence[Row]) -> list[Sample]:
+        """Encodes the prompts and draws the first noise.
+
+        It is the noise StableDiffusionPipeline draws from a CPU generator with the row's seed, in float32
+        whatever the model computes in, so a seed means one picture on every device. Raises InvalidInput for
+        steps the solver refuses.
+        """
+        tables = [self._table(row) for row in rows]
+        negatives = [row.negative_prompt for row in rows if row.guidance > 1]
+        states = iter(self._prompts.encode([*(row.prompt for row in rows), *negatives]))
+        prompt_states = [next(states) for _ in rows]
+        samples = []
+        for row, table, prompt_state in zip(rows, tables, prompt_states, strict=True):
+            generator = torch.Generator().manual_seed(row.seed)
+            height, width = row.height // self._vae_factor, row.width // self._vae_factor
+            stack = torch.zeros(table.width, self._unet.config.in_channels, height, width)
+            stack[0] = torch.randn(stack.shape[1:], generator=generator) * table.init_noise_sigma
+            samples.append(
+                Sample(
+                    row=row,
+                    table=table,
+                    generator=generator,
+                    stack=stack.to(self._device),
+                    prompt_states=prompt_state,
+                    negative_states=next(states) if row.guidance > 1 else None,
+                )
+            )
+        return samples
+
+    @torch.inference_mode()
+    def step(self, samples: Sequence[Sample]) -> list[Sample]:
+        """One denoising step of samples of one size, each at its own timestep, in one UNet call; gives them
+        back.
+
+        A sample changes only when the whole step has succeeded, so a failed step may be tried again in
+        smaller batches.
+        """
+        stacks = stacked(samples)
+        advance(samples, stacks, self._predict(samples, stacks[:, 0]))
+        return list(samples)
+
+    @torch.inference_mode()
+    def decode(self, samples: Sequence[Sample]) -> list[np.ndarray]:
+        """Finished samples of one size to pictures: uint8 [height, width, 3] each, rounded as diffusers
+        rounds.
+
+        Raises ArithmeticError if latents aren't finite.
+        """
+        latents = torch.stack([sample.latents for sample in samples])
+        if not torch.isfinite(latents).all():
+            raise ArithmeticError("the latents are not finite")
+        config = self._vae.config
+        latents = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
+        at_once = max(1, DECODE_PIXELS // (samples[0].row.height * samples[0].row.width))
+        pictures: list[np.ndarray] = []
+        for part in latents.to(self._vae.dtype).split(at_once):
+            image = self._vae.decode(part.contiguous(memory_format=torch.channels_last), return_dict=False)[0]
+            image = (image * 0.5 + 0.5).clamp(0, 1).float()
+            pixels = (image * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+            pictures.extend(pixels.contiguous().cpu().numpy())
+        return pictures
+
+    def _predict(self, samples: Sequence[Sample], latents: torch.Tensor) -> torch.Tensor:
+        """The guided model output [B, C, h, w] float32: one UNet row a sample, a second one where it's
+        guided.
+        """
+        guided = [place for place, sample in enumerate(samples) if sample.negative_states is not None]
+        places = [*range(len(samples)), *guided]
+        rows = [samples[place] for place in places]
+        numbers = torch.tensor(
+            [[sample.table.timesteps[sample.call], sample.table.input_scale[sample.call]] for sample in rows]
+        ).to(self._device)
+        states = [sample.prompt_states for sample in samples]
+        states += [samples[place].negative_states for place in guided]  # type: ignore[misc]
+        inputs = latents[places] * numbers[:, 1, None, None, None]
+        self._adapters.select([(sample.row.lora, sample.row.lora_scale) for sample in rows])
+        output = self._unet(
+            inputs.to(self._unet.dtype, memory_format=torch.channels_last),
+            numbers[:, 0],
+            encoder_hidden_states=torch.stack(states),
+            return_dict=False,
+        )[0].float()
+        prompted, unprompted = output[: len(samples)], output[len(samples) :]
+        if guided:
+            scale = torch.tensor([samples[place].row.guidance for place in guided], device=self._device)
+            prompted[guided] = unprompted + scale[:, None, None, None] * (prompted[guided] - unprompted)
+        return prompted
+
+    def _table(self, row: Row) -> SolverTable:
+        try:
+            return self._solvers.table(row.solver, row.steps)
+        except UnsupportedSolver as error:
+            raise InvalidInput(
+                "num_inference_steps", f"a number that {row.solver} can take, not {row.steps}"
+            ) from error
+
+    def _refusal(self, solver: str) -> str | None:
+        try:
+            self._solvers.scheduler(solver)
+        except UnsupportedSolver as error:
+            return str(error)
+        return None
+
+    def _read_defaults(self, generation: Mapping[str, Any], scheduler_class: str) -> Defaults:
+        solver = generation.get("solver", self._solvers.own)
+        if solver is None:
+            raise UnsupportedCheckpoint(
+                f"{scheduler_class} is not served; name another solver in the folder's generation.json, "
+                f"one of {', '.join(self.solvers)}"
+            )
+        if solver not in self.solvers:
+            raise UnsupportedCheckpoint(f"the folder's solver can't be used: {self._refusal(solver)}")
+        steps, guidance = generation.get("num_inference_steps", 30), generation.get("guidance_scale", 7.5)
+        if type(steps) is not int or not 1 <= steps <= self.max_steps:
+            raise UnsupportedCheckpoint(
+                f"generation.json: num_inference_steps is not from 1 to {self.max_steps}"
+            )
+        if type(guidance) not in (int, float) or not 0 <= guidance <= 100:
+            raise UnsupportedCheckpoint("generation.json: guidance_scale is not from 0 to 100")
+        return Defaults(steps=steps, guidance=float(guidance), solver=solver)

@@ -1,4 +1,6 @@
-"""The unit of work the server hands to the engine: one picture. It doesn't know torch, KServe or how a picture is drawn."""
+"""The unit of work the server hands to the engine: one picture. It doesn't know torch, KServe or how a
+picture is drawn.
+"""
 
 from dataclasses import dataclass
 
@@ -8,10 +10,13 @@ class Row:
     """One picture to draw.
 
     `prompt` and `negative_prompt` are English text; an empty negative prompt is the unconditional one.
-    `seed` is the seed of the row's own CPU generator, so a row gives the same picture whatever is drawn beside it.
+    `seed` is the seed of the row's own CPU generator, so a row gives the same picture whatever is drawn
+    beside it.
     `steps` is the number of inference steps (diffusers' `num_inference_steps`), at least 1.
-    `guidance` is the classifier-free guidance scale; at 1 or below the row runs without the negative prompt at half the cost.
-    `lora` is the exact adapter name ("notoemoji@1") or None for the bare base; `lora_scale` multiplies its delta.
+    `guidance` is the classifier-free guidance scale; at 1 or below the row runs without the negative prompt
+    at half the cost.
+    `lora` is the exact adapter name ("notoemoji@1") or None for the bare base; `lora_scale` multiplies its
+    delta.
     `height` and `width` are pixels, multiples of the diffuser's `size_multiple`.
     `solver` is one of the diffuser's `solvers` ("ddim", "euler", …).
     """

@@ -1,0 +1,59 @@
+"""Prompts to text-encoder states, as StableDiffusionPipeline makes them, with a cache of the latest.
+
+It doesn't know rows, guidance or translation.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import Lock
+
+import torch
+from transformers import CLIPTextModel, CLIPTokenizer
+
+
+class PromptEncoder:
+    """CLIP tokenizer and text encoder; `encode` belongs to one thread, `count_tokens` to any."""
+
+    def __init__(
+        self, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, *, cache_size: int = 512
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._text_encoder = text_encoder
+        self._cache: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._cache_size = cache_size
+        self._tokenizing = Lock()  # the tokenizer keeps its padding and truncation as state
+        self._length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens a prompt may have beside the start and end tokens; what is longer is cut off."""
+        return self._length - 2
+
+    def count_tokens(self, text: str) -> int:
+        """The tokens of a text without the start and end tokens."""
+        with self._tokenizing:
+            return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        """One [tokens, width] tensor a text, in the encoder's dtype and on its device."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        if missing:
+            self._cache.update(zip(missing, self._run(missing), strict=True))
+        states = [self._cache[text] for text in texts]
+        for text in texts:
+            self._cache.move_to_end(text)
+        while len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)
+        return states
+
+    def _run(self, texts: list[str]) -> list[torch.Tensor]:
+        with self._tokenizing:
+            tokens = self._tokenizer(
+                texts, padding="max_length", max_length=self._length, truncation=True, return_tensors="pt"
+            )
+        tokens = tokens.to(self._text_encoder.device)
+        masked = getattr(self._text_encoder.config, "use_attention_mask", False)
+        states = self._text_encoder(
+            tokens.input_ids, attention_mask=tokens.attention_mask if masked else None
+        )[0]
+        return [state.clone() for state in states]

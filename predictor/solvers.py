@@ -1,0 +1,97 @@
+"""The solvers that are served, and their tables over one folder's scheduler configuration.
+
+It doesn't know how a table is read off a scheduler, nor what it is applied to.
+"""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import diffusers
+from diffusers import SchedulerMixin
+
+from predictor.solver_table import SolverTable, UnsupportedSolver, tabulate
+
+NONLINEAR = ("thresholding", "clip_sample")
+
+
+@dataclass(frozen=True, slots=True)
+class Solver:
+    """A diffusers scheduler class, options for folders made for another class, and arguments of its `step`."""
+
+    class_name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    step_arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+SOLVERS: Mapping[str, Solver] = {
+    "ddim": Solver("DDIMScheduler"),
+    "ddim_stochastic": Solver("DDIMScheduler", step_arguments={"eta": 1.0}),
+    "deis": Solver("DEISMultistepScheduler"),
+    "dpmpp_2m": Solver(
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint"},
+    ),
+    "euler": Solver("EulerDiscreteScheduler"),
+    "euler_ancestral": Solver("EulerAncestralDiscreteScheduler"),
+    "pndm": Solver("PNDMScheduler", {"skip_prk_steps": True}),
+    "unipc": Solver("UniPCMultistepScheduler"),
+}
+
+
+class Solvers:
+    """Every solver over one folder's scheduler configuration; a table is made when first asked for, then
+    kept.
+
+    The folder's own scheduler class keeps the folder's options; the others take from it what they know, as
+    diffusers' `from_config` does.
+    """
+
+    def __init__(self, class_name: str, config: Mapping[str, Any]) -> None:
+        """`class_name` and `config` describe the folder's scheduler. Raises UnsupportedSolver if it's no
+        scheduler.
+        """
+        own_class: Any = getattr(diffusers, class_name, None)
+        if not (isinstance(own_class, type) and issubclass(own_class, SchedulerMixin)):
+            raise UnsupportedSolver(f"diffusers has no scheduler {class_name}")
+        self._class_name = class_name
+        self._config = own_class.from_config(dict(config)).config
+        # Some classes clip x0 to ±1 unless told not to, which suits pixels; latents have no such range.
+        self._unclipped = {} if "clip_sample" in config else {"clip_sample": False}
+        self._tables: dict[tuple[str, int], SolverTable] = {}
+
+    @property
+    def own(self) -> str | None:
+        """The name of the folder's own scheduler class; None if it isn't among SOLVERS."""
+        return next((name for name, solver in SOLVERS.items() if solver.class_name == self._class_name), None)
+
+    @property
+    def max_steps(self) -> int:
+        """The number of training timesteps; no row may take more steps."""
+        return int(self._config.num_train_timesteps)
+
+    def scheduler(self, name: str) -> SchedulerMixin:
+        """A fresh diffusers scheduler, as the tables are made from. Raises UnsupportedSolver."""
+        if name not in SOLVERS:
+            raise UnsupportedSolver(f"no solver {name!r}; there are {', '.join(SOLVERS)}")
+        solver = SOLVERS[name]
+        scheduler_class = getattr(diffusers, solver.class_name)
+        options = {} if solver.class_name == self._class_name else {**solver.options, **self._unclipped}
+        known = inspect.signature(scheduler_class).parameters
+        scheduler = scheduler_class.from_config(
+            self._config, **{key: value for key, value in options.items() if key in known}
+        )
+        for option in NONLINEAR:
+            if scheduler.config.get(option):
+                raise UnsupportedSolver(
+                    f"{solver.class_name}: {option} isn't linear; set it to false in scheduler_config.json"
+                )
+        return scheduler
+
+    def table(self, name: str, steps: int) -> SolverTable:
+        """The table of one solver at `steps` inference steps. Raises UnsupportedSolver."""
+        key = (name, steps)
+        if key not in self._tables:
+            self._tables[key] = tabulate(self.scheduler(name), steps, SOLVERS[name].step_arguments)
+        return self._tables[key]
