@@ -1,0 +1,132 @@
+"""Behind all model names: one engine, warmed up, with the defaults and limits that go with its model.
+
+Turns picture requests into the engine's rows. It doesn't know protocols.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictor.contract import NO_LORA, Limits, PictureRequest
+from predictor.diffuser import Diffuser
+from predictor.engine import Engine
+from predictor.errors import DeadlineExceeded, InvalidInput
+from predictor.looks import Looks
+from predictor.metrics import Metrics
+from predictor.row import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Pictures, uint8 [N, height, width, 3], and the N rows they were drawn from."""
+
+    images: NDArray[np.uint8]
+    rows: list[Row]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of each picture, given or drawn by lot."""
+        return [row.seed for row in self.rows]
+
+    @property
+    def loras(self) -> list[str]:
+        """The LoRA of each picture: "name@version" or "none"."""
+        return [row.lora or NO_LORA for row in self.rows]
+
+
+class EngineBackend:
+    """The `predictor.edge.Backend` of this server."""
+
+    def __init__(
+        self,
+        diffuser: Diffuser,
+        engine: Engine,
+        looks: Looks,
+        limits: Limits,
+        *,
+        request_timeout: float,
+        hang_timeout: float,
+    ) -> None:
+        self.looks = looks
+        self.limits = limits
+        self._diffuser = diffuser
+        self._engine = engine
+        self._metrics = Metrics(engine)
+        self._request_timeout = request_timeout
+        self._hang_timeout = hang_timeout
+
+    @property
+    def alive(self) -> bool:
+        """Whether the current computation began less than the hang timeout ago."""
+        return time.monotonic() - self._engine.last_step_at < self._hang_timeout
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the engine takes rows."""
+        return self._engine.accepting
+
+    async def start(self) -> None:
+        """Start the engine and draw one picture, so that the first request finds everything warm."""
+        self._engine.start()
+        default = None if self.looks.default is None else self.looks.resolve(self.looks.default)
+        steps = min(2, self.limits.max_steps)
+        await self._engine.draw([self.row(PictureRequest("warm up", num_inference_steps=steps), default)])
+
+    async def stop(self, drain_s: float) -> None:
+        """Stop the engine; what it draws for nobody any more is not waited for longer than `drain_s`."""
+        await self._engine.stop(drain_s)
+
+    async def draw(self, pictures: Sequence[PictureRequest], lora: str | None) -> Drawn:
+        """Draw the pictures of one request; cancelling this frees their places.
+
+        Args:
+            pictures: within the limits.
+            lora: the exact version for those that name none; None: the plain base.
+
+        Raises:
+            InvalidInput, UnknownModel: a picture cannot be drawn as asked.
+            QueueFull, NotReady: not now.
+            DeadlineExceeded: it took longer than this server allows.
+        """
+        rows = [self.row(picture, lora) for picture in pictures]
+        for row in rows:
+            self._diffuser.check(row)
+            for name, text in (("prompt", row.prompt), ("negative_prompt", row.negative_prompt)):
+                tokens, most = self._diffuser.count_tokens(text), self._diffuser.max_prompt_tokens
+                if tokens > most:
+                    raise InvalidInput(name, f"must have at most {most} tokens for this model, has {tokens}")
+        try:
+            async with asyncio.timeout(self._request_timeout):
+                images = await self._engine.draw(rows)
+        except TimeoutError:
+            raise DeadlineExceeded(f"not done within {self._request_timeout:g} s") from None
+        drawn = Drawn(images, rows)
+        for name in drawn.loras:
+            self._metrics.drawn(name)
+        return drawn
+
+    def row(self, picture: PictureRequest, lora: str | None) -> Row:
+        """Fill in what the request left open: a random seed, the model's defaults, the LoRA `lora`.
+
+        Raises:
+            UnknownModel: the request names a LoRA that isn't there.
+        """
+        defaults = self._diffuser.defaults
+        height, width = self._diffuser.native_size
+        return Row(
+            prompt=picture.prompt,
+            negative_prompt=picture.negative_prompt,
+            seed=secrets.randbits(63) if picture.seed is None else picture.seed,
+            steps=defaults.steps if picture.num_inference_steps is None else picture.num_inference_steps,
+            guidance=defaults.guidance if picture.guidance_scale is None else picture.guidance_scale,
+            lora=self.looks.resolve(picture.lora) if picture.lora else lora,
+            lora_scale=picture.lora_scale,
+            height=height if picture.height is None else picture.height,
+            width=width if picture.width is None else picture.width,
+            solver=defaults.solver if picture.solver is None else picture.solver,
+        )

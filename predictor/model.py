@@ -1,0 +1,97 @@
+"""The `kserve.Model`: one name under which pictures are drawn, by the Open Inference Protocol or by v1.
+
+Many names share one backend. It doesn't know how pictures are drawn, nor sockets.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from kserve import InferRequest, InferResponse, Model
+
+from predictor import contract
+from predictor.backend import Drawn, EngineBackend
+from predictor.contract import PictureRequest
+from predictor.edge import event
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request that passed all checks; `request` is None when it came by v1."""
+
+    pictures: list[PictureRequest]
+    request: InferRequest | None
+    outputs: tuple[str, ...]
+
+
+class DiffusionModel(Model):
+    """A name and the LoRA it stands for."""
+
+    platform = "pytorch_diffusers"
+
+    def __init__(
+        self, name: str, lora: str | None, versions: list[str], backend: EngineBackend, *, log_prompts: bool
+    ) -> None:
+        """`lora` is the exact version behind the name, None for the plain base; `versions` are its siblings."""
+        super().__init__(name)
+        self.versions = versions
+        self._lora = lora
+        self._backend = backend
+        self._log_prompts = log_prompts
+
+    async def healthy(self) -> bool:
+        """Whether the engine behind takes work."""
+        return self._backend.healthy
+
+    def get_input_types(self) -> list[dict[str, object]]:
+        """The inputs, for the metadata."""
+        return [field.metadata for field in contract.INPUTS]
+
+    def get_output_types(self) -> list[dict[str, object]]:
+        """The outputs, for the metadata."""
+        return [field.metadata for field in contract.OUTPUTS]
+
+    def validate(self, payload: Any) -> Any:
+        """The SDK's check is for payloads that are sent on; ours are read in `preprocess`."""
+        return payload
+
+    async def preprocess(self, payload: Any, headers: dict[str, str] | None = None) -> Job:
+        """Read a request and check it against the limits; no work is done for one that is refused."""
+        limits = self._backend.limits
+        if isinstance(payload, InferRequest):
+            rows = contract.read_tensors(payload, limits.max_rows)
+            job = Job(contract.check_pictures(rows, limits), payload, contract.requested_outputs(payload))
+        else:
+            rows = contract.read_instances(payload, limits.max_rows)
+            job = Job(contract.check_pictures(rows, limits), None, ())
+        event().update(model=self.name, rows=len(rows))
+        if self._log_prompts:
+            event()["prompts"] = [picture.prompt for picture in job.pictures]
+        return job
+
+    async def predict(
+        self, payload: Job, headers: dict[str, str] | None = None, response_headers: Any = None
+    ) -> tuple[Job, Drawn]:
+        """Draw."""
+        drawn = await self._backend.draw(payload.pictures, self._lora)
+        event().update(
+            lora=",".join(sorted(set(drawn.loras))), size="x".join(map(str, drawn.images.shape[1:3]))
+        )
+        return payload, drawn
+
+    async def postprocess(
+        self, result: tuple[Job, Drawn], headers: dict[str, str] | None = None, response_headers: Any = None
+    ) -> InferResponse | dict[str, list[dict[str, object]]]:
+        """Put the pictures into the protocol's reply."""
+        job, drawn = result
+        if job.request is None:
+            return await asyncio.to_thread(contract.predictions, drawn.images, drawn.seeds, drawn.loras)
+        return contract.infer_response(
+            model_name=job.request.model_name,
+            model_version="" if self._lora is None else self._lora.rpartition("@")[2],
+            response_id=job.request.id,
+            images=drawn.images,
+            seeds=drawn.seeds,
+            loras=drawn.loras,
+            outputs=job.outputs,
+        )

@@ -1,0 +1,104 @@
+"""Puts the predictor together: weights → diffuser → engine → models → KServe server.
+
+The weights are loaded before any port is opened: a folder that can't be served ends the process with the reason. The
+warm-up picture is drawn with the ports open and the readiness probe still false.
+"""
+
+from importlib import metadata
+
+import torch
+
+from predictor import contract
+from predictor.backend import EngineBackend
+from predictor.contract import Limits
+from predictor.diffuser import Diffuser
+from predictor.edge import Api, Server, log
+from predictor.engine import Engine
+from predictor.looks import read_looks
+from predictor.repository import LookRepository
+from predictor.settings import Settings
+from weights.store import Store
+
+
+def build_server(settings: Settings) -> Server:
+    """Load everything and return the server, ready to `start`.
+
+    Raises:
+        UnsupportedCheckpoint: the base folder can't be served.
+        WeightsError: a LoRA is damaged or doesn't fit the base.
+        UnusableLook: the default look isn't in the store.
+    """
+    device = (
+        settings.device if settings.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    )
+    dtype = settings.dtype if settings.dtype != "auto" else ("float16" if device == "cuda" else "float32")
+    store = Store(settings.lora_dir)
+    looks = read_looks(store, settings.default_look)
+    log("loading", {"base": settings.base_dir, "loras": settings.lora_dir, "device": device, "dtype": dtype})
+    diffuser = Diffuser.load(settings.base_dir, device=device, dtype=dtype, threads=settings.threads)
+    for version in store.versions():
+        diffuser.add_adapter(str(version), store.load(version))
+    native = max(diffuser.native_size)
+    limits = Limits(
+        max_rows=settings.max_rows,
+        max_steps=min(settings.max_steps, diffuser.max_steps),
+        max_prompt_chars=settings.max_prompt_chars,
+        min_size=diffuser.size_multiple,
+        max_size=max(native, settings.max_size or 2 * native),
+        size_multiple=diffuser.size_multiple,
+        solvers=diffuser.solvers,
+    )
+    backend = EngineBackend(
+        diffuser,
+        Engine(diffuser, max_batch_size=settings.max_batch_size, max_queue_rows=settings.max_queue_rows),
+        looks,
+        limits,
+        request_timeout=settings.request_timeout,
+        hang_timeout=settings.hang_timeout,
+    )
+    repository = LookRepository(backend, log_prompts=settings.log_prompts)
+    return Server(repository, backend, settings.server, describe(limits))
+
+
+def describe(limits: Limits) -> Api:
+    """What Swagger says: the fields with the ranges of this server."""
+    ranges = {
+        "prompt": f"at most {limits.max_prompt_chars} characters, 1 to {limits.max_rows} prompts",
+        "num_inference_steps": f"1 to {limits.max_steps}",
+        "guidance_scale": f"0 to {limits.max_guidance:g}",
+        "lora_scale": f"0 to {limits.max_lora_scale:g}",
+        "height": f"{limits.min_size} to {limits.max_size} in steps of {limits.size_multiple}",
+        "width": f"{limits.min_size} to {limits.max_size} in steps of {limits.size_multiple}",
+        "solver": ", ".join(limits.solvers),
+    }
+    inputs = "\n".join(
+        f"| `{field.name}` | {field.datatype} | {field.description} | {ranges.get(field.name, '')} |"
+        for field in contract.INPUTS
+    )
+    outputs = "\n".join(
+        f"| `{field.name}` | {field.datatype} {list(field.shape)} | {field.description} |"
+        for field in contract.OUTPUTS
+    )
+    table = f"| input | datatype | meaning | range |\n|---|---|---|---|\n{inputs}"
+    return Api(
+        title="emoji predictor",
+        version=metadata.version("kserve"),
+        description="Draws emoji from English sentences. The models are `emoji` (the default look), every LoRA "
+        "(`notoemoji`), every exact version (`notoemoji@1`) and every alias (`notoemoji@stable`).",
+        infer_description="Draw one picture for each prompt.\n\nAn input holds one value a prompt, or one value for "
+        "all; as a request parameter of the same name it holds for all, and the input beats it.\n\n"
+        f"{table}\n\n| output | datatype | meaning |\n|---|---|---|\n{outputs}\n\n"
+        "With the parameter `binary_data_output` (or `binary_data` at an output) the outputs follow the JSON as raw "
+        "bytes, and `Inference-Header-Content-Length` is the length of the JSON. Inputs may come in the same way.",
+        infer_example={
+            "inputs": [
+                {"name": "prompt", "shape": [1], "datatype": "BYTES", "data": ["a red apple"]},
+                {"name": "seed", "shape": [1], "datatype": "INT64", "data": [7]},
+            ],
+            "parameters": {"num_inference_steps": 10, "guidance_scale": 2.0},
+        },
+        predict_description="Draw one picture for each instance: a prompt, or an object with these fields; "
+        f"`parameters` hold for all instances.\n\n{table}\n\nEach prediction is "
+        '`{"image": {"b64": raw pixels, "shape": [height, width, 3], "datatype": "UINT8"}, "seed": …, "lora": …}`.',
+        predict_example={"instances": [{"prompt": "a red apple", "seed": 7}, "a happy cat"]},
+    )

@@ -1,0 +1,159 @@
+"""What the predictor was told at its start: the only file that reads the command line and the environment.
+
+It extends the flags of KServe's own parser. It knows nothing of requests or models.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kserve import model_server
+
+from predictor.edge import ServerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One predictor process. Sizes in pixels, times in seconds."""
+
+    base_dir: Path
+    """A StableDiffusionPipeline folder."""
+    lora_dir: Path
+    """The LoRA store; it need not exist."""
+    server: ServerSettings
+    device: str = "auto"
+    dtype: str = "auto"
+    default_look: str | None = None
+    """The LoRA behind the model `emoji`; None: `notoemoji` where the store has it, else the plain base."""
+    max_batch_size: int = 8
+    max_queue_rows: int = 64
+    max_rows: int = 8
+    max_steps: int = 100
+    max_size: int | None = None
+    """None: twice the model's native size."""
+    max_prompt_chars: int = 1000
+    request_timeout: float = 300.0
+    hang_timeout: float = 120.0
+    """How long one computation may take before the server counts as hung and wants to be restarted."""
+    threads: int | None = None
+    log_format: str = "text"
+    log_prompts: bool = False
+
+
+def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings from a command line without the program's name; ends the process where it is wrong.
+
+    Args:
+        argv: the flags; `--help` lists them.
+        environment: MODEL_DIR is the default of --model_dir.
+    """
+    parser = _parser(environment.get("MODEL_DIR", "/mnt/models"))
+    given = parser.parse_args(argv)
+    root = Path(given.model_dir)
+    # a folder that is a pipeline itself needs no base/ in it
+    base = root if (root / "model_index.json").is_file() else root / "base"
+    if given.workers != 1:
+        parser.error("--workers must be 1: one engine uses the whole device; add replicas instead")
+    if given.max_rows > given.max_queue_rows:
+        parser.error("--max_rows must not be more than --max_queue_rows, or such a request could never run")
+    return Settings(
+        base_dir=Path(given.base_dir or base),
+        lora_dir=Path(given.lora_dir or root / "loras"),
+        server=ServerSettings(
+            host=given.host,
+            http_port=given.http_port,
+            grpc_port=given.grpc_port,
+            enable_grpc=given.enable_grpc,
+            enable_docs=given.enable_docs_url,
+            max_body_bytes=given.max_body_bytes,
+            drain_delay=given.drain_delay,
+            grace_period=given.grace_period,
+            timeout_keep_alive=given.timeout_keep_alive,
+            ssl_certfile=given.ssl_certfile,
+            ssl_keyfile=given.ssl_keyfile,
+        ),
+        device=given.device,
+        dtype=given.dtype,
+        default_look=given.default_look,
+        max_batch_size=given.max_batch_size,
+        max_queue_rows=given.max_queue_rows,
+        max_rows=given.max_rows,
+        max_steps=given.max_steps,
+        max_size=given.max_size,
+        max_prompt_chars=given.max_prompt_chars,
+        request_timeout=given.request_timeout,
+        hang_timeout=given.hang_timeout,
+        threads=given.threads,
+        log_format=given.log_format,
+        log_prompts=given.log_prompts,
+    )
+
+
+def _parser(model_dir: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m predictor",
+        description="Serves Stable Diffusion with LoRA looks by KServe: v1 and v2 REST, v2 gRPC.",
+        parents=[model_server.parser],
+        allow_abbrev=False,
+    )
+    parser.set_defaults(enable_docs_url=True)
+
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model_dir",
+        default=model_dir,
+        metavar="DIR",
+        help="folder with base/ and loras/, or a Stable Diffusion folder itself (default: %(default)s)",
+    )
+    model.add_argument("--base_dir", metavar="DIR", help="a Stable Diffusion folder elsewhere")
+    model.add_argument("--lora_dir", metavar="DIR", help="a LoRA store elsewhere")
+    model.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    model.add_argument("--dtype", default="auto", choices=["auto", "float32", "float16", "bfloat16"])
+    model.add_argument("--threads", type=_positive, metavar="N", help="torch's CPU threads")
+    model.add_argument(
+        "--default_look",
+        metavar="LORA",
+        help="the LoRA of the model `emoji`: name, name@version or name@alias; none for the plain base "
+        "(default: notoemoji if the store has it)",
+    )
+
+    work = parser.add_argument_group("work and its limits")
+    work.add_argument("--max_batch_size", type=_positive, default=8, metavar="N", help="rows in one step")
+    work.add_argument("--max_queue_rows", type=_positive, default=64, metavar="N", help="more: 429")
+    work.add_argument("--max_rows", type=_positive, default=8, metavar="N", help="prompts in one request")
+    work.add_argument("--max_steps", type=_positive, default=100, metavar="N")
+    work.add_argument("--max_size", type=_positive, metavar="PIXELS", help="default: twice the native size")
+    work.add_argument("--max_prompt_chars", type=_positive, default=1000, metavar="N")
+    work.add_argument("--max_body_bytes", type=_positive, default=1 << 20, metavar="N", help="more: 413")
+    work.add_argument("--request_timeout", type=_seconds, default=300.0, metavar="S", help="longer: 504")
+    work.add_argument(
+        "--hang_timeout", type=_seconds, default=120.0, metavar="S", help="of one step, for liveness"
+    )
+
+    process = parser.add_argument_group("process")
+    process.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 in a pod")
+    process.add_argument(
+        "--drain_delay", type=_seconds, default=0.0, metavar="S", help="serve on after SIGTERM"
+    )
+    process.add_argument(
+        "--grace_period", type=_seconds, default=30.0, metavar="S", help="for requests under way"
+    )
+    process.add_argument("--log_format", default="text", choices=["text", "json"])
+    process.add_argument("--log_prompts", action="store_true", help="write prompts into the log")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 86_400:
+        raise argparse.ArgumentTypeError("must be from 0 to 86400")
+    return value
