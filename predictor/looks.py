@@ -47,12 +47,8 @@ class Looks:
         if reference is None:
             return []
         name = reference.partition("@")[0]
-        numbers = {
-            int(exact.rpartition("@")[2])
-            for exact in self.references.values()
-            if exact.startswith(f"{name}@")
-        }
-        return [str(number) for number in sorted(numbers)]
+        exact = {version for version in self.references.values() if version.startswith(f"{name}@")}
+        return sorted((version.rpartition("@")[2] for version in exact), key=int)
 
 
 def read_looks(store: Store, wanted: str | None) -> Looks:

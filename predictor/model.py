@@ -32,7 +32,7 @@ class DiffusionModel(Model):
     def __init__(
         self, name: str, lora: str | None, versions: list[str], backend: EngineBackend, *, log_prompts: bool
     ) -> None:
-        """`lora` is the exact version behind the name, None for the plain base; `versions` are its siblings."""
+        """`lora` is the exact version behind the name, None: the plain base; `versions` are its siblings."""
         super().__init__(name)
         self.versions = versions
         self._lora = lora
@@ -75,7 +75,9 @@ class DiffusionModel(Model):
         """Draw."""
         drawn = await self._backend.draw(payload.pictures, self._lora)
         event().update(
-            lora=",".join(sorted(set(drawn.loras))), size="x".join(map(str, drawn.images.shape[1:3]))
+            lora=",".join(sorted(set(drawn.loras))),
+            steps=max(row.steps for row in drawn.rows),
+            size="x".join(map(str, drawn.images.shape[1:3])),
         )
         return payload, drawn
 

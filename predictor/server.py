@@ -1,7 +1,7 @@
 """Puts the predictor together: weights → diffuser → engine → models → KServe server.
 
-The weights are loaded before any port is opened: a folder that can't be served ends the process with the reason. The
-warm-up picture is drawn with the ports open and the readiness probe still false.
+The weights are loaded before any port is opened: a folder that can't be served ends the process with the
+reason. The warm-up picture is drawn with the ports open and the readiness probe still false.
 """
 
 from importlib import metadata
@@ -83,13 +83,14 @@ def describe(limits: Limits) -> Api:
     return Api(
         title="emoji predictor",
         version=metadata.version("kserve"),
-        description="Draws emoji from English sentences. The models are `emoji` (the default look), every LoRA "
-        "(`notoemoji`), every exact version (`notoemoji@1`) and every alias (`notoemoji@stable`).",
-        infer_description="Draw one picture for each prompt.\n\nAn input holds one value a prompt, or one value for "
-        "all; as a request parameter of the same name it holds for all, and the input beats it.\n\n"
-        f"{table}\n\n| output | datatype | meaning |\n|---|---|---|\n{outputs}\n\n"
-        "With the parameter `binary_data_output` (or `binary_data` at an output) the outputs follow the JSON as raw "
-        "bytes, and `Inference-Header-Content-Length` is the length of the JSON. Inputs may come in the same way.",
+        description="Draws emoji from English sentences. The models are `emoji` (the default look), every "
+        "LoRA (`notoemoji`), every exact version (`notoemoji@1`) and every alias (`notoemoji@stable`).",
+        infer_description="Draw one picture for each prompt.\n\nAn input holds one value a prompt, or one "
+        "value for all; as a request parameter of the same name it holds for all, and the input beats it."
+        f"\n\n{table}\n\n| output | datatype | meaning |\n|---|---|---|\n{outputs}\n\n"
+        "With the parameter `binary_data_output` (or `binary_data` at an output) the outputs follow the JSON "
+        "as raw bytes, and `Inference-Header-Content-Length` is the length of the JSON. Inputs may come in "
+        "the same way.",
         infer_example={
             "inputs": [
                 {"name": "prompt", "shape": [1], "datatype": "BYTES", "data": ["a red apple"]},
@@ -98,7 +99,8 @@ def describe(limits: Limits) -> Api:
             "parameters": {"num_inference_steps": 10, "guidance_scale": 2.0},
         },
         predict_description="Draw one picture for each instance: a prompt, or an object with these fields; "
-        f"`parameters` hold for all instances.\n\n{table}\n\nEach prediction is "
-        '`{"image": {"b64": raw pixels, "shape": [height, width, 3], "datatype": "UINT8"}, "seed": …, "lora": …}`.',
+        f"`parameters` hold for all instances.\n\n{table}\n\nEach prediction is `{{"
+        '"image": {"b64": raw pixels, "shape": [height, width, 3], "datatype": "UINT8"}, '
+        '"seed": …, "lora": …}`.',
         predict_example={"instances": [{"prompt": "a red apple", "seed": 7}, "a happy cat"]},
     )
