@@ -5,7 +5,6 @@ Knows no torch, no KServe and no model: predictor and transformer both raise the
 """
 
 import math
-from typing import ClassVar
 
 from grpc import StatusCode
 
@@ -13,8 +12,8 @@ from grpc import StatusCode
 class ServingError(Exception):
     """A request could not be served; `message` may be shown to whoever sent it."""
 
-    http_status: ClassVar[int] = 500
-    grpc_status: ClassVar[StatusCode] = StatusCode.INTERNAL
+    http_status: int = 500
+    grpc_status: StatusCode = StatusCode.INTERNAL
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -75,18 +74,11 @@ class NotImplementedHere(ServingError):
     grpc_status = StatusCode.UNIMPLEMENTED
 
 
-class DrawFailed(ServingError):
-    """The computation itself failed; the reason is in the server's log, not in the reply."""
-
-    def __init__(self, message: str = "the picture could not be drawn") -> None:
-        super().__init__(message)
-
-
 class UpstreamError(ServingError):
     """The predictor behind the transformer answered with something that cannot be used."""
 
     http_status = 502
-    grpc_status = StatusCode.UNAVAILABLE
+    grpc_status = StatusCode.INTERNAL
 
 
 class NotReady(ServingError):

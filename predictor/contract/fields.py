@@ -6,7 +6,7 @@ Knows names and types only; ranges are in `pictures`, reading tensors is in `req
 from dataclasses import dataclass
 
 Value = str | int | float
-"""One decoded element: str for BYTES (UTF-8), int for INT32 and INT64, float for FP32."""
+"""One decoded element: str for BYTES (UTF-8), int for INT32 and INT64, float for FP32, bool for BOOL."""
 
 NO_LORA = "none"
 """The value of `lora` that asks for, and reports, the plain base model."""

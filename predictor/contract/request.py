@@ -4,9 +4,8 @@ Every value that came over the wire is checked here for datatype, shape, length 
 fields' ranges are not known here.
 """
 
-import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,21 @@ _NUMPY: dict[str, np.dtype[Any]] = {
     "INT32": np.dtype("<i4"),
     "INT64": np.dtype("<i8"),
     "FP32": np.dtype("<f4"),
+    "BOOL": np.dtype("?"),
 }
-_TYPE_NAMES = {"BYTES": "a string", "INT32": "an integer", "INT64": "an integer", "FP32": "a number"}
+_TYPE_NAMES = {
+    "BYTES": "a string",
+    "INT32": "an integer",
+    "INT64": "an integer",
+    "FP32": "a number",
+    "BOOL": "true or false",
+}
+_PARSERS: dict[str, Callable[[str], Value]] = {
+    "INT32": int,
+    "INT64": int,
+    "FP32": float,
+    "BOOL": {"true": True, "false": False}.__getitem__,
+}
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 # of the protocol, not of this model: says how REST sends the outputs back
 _PROTOCOL_PARAMETERS = ("binary_data_output",)
@@ -210,7 +222,10 @@ def _element(value: object, field: Field) -> Value:
                 return value.decode("utf-8")
             except UnicodeDecodeError:
                 raise InvalidInput(field.name, "must be UTF-8 text") from None
-    elif isinstance(value, int) and not isinstance(value, bool):
+    elif isinstance(value, bool):
+        if field.datatype == "BOOL":
+            return value
+    elif isinstance(value, int) and field.datatype != "BOOL":
         if field.datatype != "FP32":
             return value
         return _float32(value, field)
@@ -243,14 +258,12 @@ def _read_parameters(parameters: Mapping[str, object], known: Mapping[str, Field
 
 
 def _scalar(value: object, field: Field) -> Value:
-    """A parameter's value; numbers may come as text, because gRPC's parameters have no floats."""
+    """A parameter's value; all but text may also come as text, because gRPC's parameters have no floats."""
     if isinstance(value, str) and field.datatype != "BYTES":
         try:
-            value = float(value) if field.datatype == "FP32" else int(value)
-        except ValueError:
+            value = _PARSERS[field.datatype](value)
+        except (ValueError, KeyError):
             raise InvalidInput(field.name, f"must be {_TYPE_NAMES[field.datatype]}") from None
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InvalidInput(field.name, "must be a finite number")
     return _element(value, field)
 
 

@@ -6,7 +6,18 @@ predictor and the transformer run on it; it knows no torch, no tensors' names an
 
 from predictor.edge.api import Api
 from predictor.edge.backend import Backend
+from predictor.edge.dataplane import ServingDataPlane
 from predictor.edge.logs import configure_logging, event, log
-from predictor.edge.server import Server, ServerSettings
+from predictor.edge.server import PortInUseError, Server, ServerSettings
 
-__all__ = ["Api", "Backend", "Server", "ServerSettings", "configure_logging", "event", "log"]
+__all__ = [
+    "Api",
+    "Backend",
+    "PortInUseError",
+    "Server",
+    "ServerSettings",
+    "ServingDataPlane",
+    "configure_logging",
+    "event",
+    "log",
+]

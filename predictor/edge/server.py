@@ -39,7 +39,7 @@ class ServerSettings:
     ssl_keyfile: str | None = None
 
 
-class PortInUse(Exception):
+class PortInUseError(Exception):
     """Somebody else listens on a port this server needs."""
 
 
@@ -58,7 +58,7 @@ class Server(ModelServer):
             ssl_certfile=settings.ssl_certfile,
             ssl_keyfile=settings.ssl_keyfile,
         )
-        self.dataplane = ServingDataPlane(models, backend, api.title, api.version)
+        self.dataplane = dataplane or ServingDataPlane(models, backend, api.title, api.version)
         self._backend = backend
         self._settings = settings
         self._api = api
@@ -70,7 +70,7 @@ class Server(ModelServer):
             models: more models to register; unlike KServe's own `start`, none needs to be ready by now.
 
         Raises:
-            PortInUse: says which port, and how to choose another.
+            PortInUseError: says which port, and how to choose another.
         """
         for model in models or []:
             self.register_model(model)
@@ -82,7 +82,7 @@ class Server(ModelServer):
         try:
             return socket.create_server((self._settings.host, self.http_port), family=family)
         except OSError as error:
-            raise PortInUse(self._occupied("http", self.http_port, error.strerror or "")) from None
+            raise PortInUseError(self._occupied("http", self.http_port, error.strerror or "")) from None
 
     def _occupied(self, kind: str, port: int, reason: str) -> str:
         return f"cannot listen on {self._settings.host}:{port} ({reason}); choose another with --{kind}_port"
@@ -141,7 +141,7 @@ class Server(ModelServer):
         try:
             rpc.add_insecure_port(f"{host}:{self.grpc_port}")
         except RuntimeError:
-            raise PortInUse(self._occupied("grpc", self.grpc_port, "Address already in use")) from None
+            raise PortInUseError(self._occupied("grpc", self.grpc_port, "Address already in use")) from None
         await rpc.start()
         return rpc
 
