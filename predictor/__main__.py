@@ -4,7 +4,7 @@ import sys
 
 from predictor.checkpoint import UnsupportedCheckpoint
 from predictor.edge import configure_logging
-from predictor.edge.server import PortInUseError
+from predictor.edge.server import PortInUse
 from predictor.looks import UnusableLook
 from predictor.server import build_server
 from predictor.settings import read_settings
@@ -17,7 +17,7 @@ def main() -> None:
     configure_logging(settings.log_format)
     try:
         build_server(settings).start()
-    except (UnsupportedCheckpoint, UnusableLook, WeightsError, PortInUseError) as error:
+    except (UnsupportedCheckpoint, UnusableLook, WeightsError, PortInUse) as error:
         sys.exit(f"predictor: {error}")
 
 

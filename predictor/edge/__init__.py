@@ -8,12 +8,12 @@ from predictor.edge.api import Api
 from predictor.edge.backend import Backend
 from predictor.edge.dataplane import ServingDataPlane
 from predictor.edge.logs import configure_logging, event, log
-from predictor.edge.server import PortInUseError, Server, ServerSettings
+from predictor.edge.server import PortInUse, Server, ServerSettings
 
 __all__ = [
     "Api",
     "Backend",
-    "PortInUseError",
+    "PortInUse",
     "Server",
     "ServerSettings",
     "ServingDataPlane",

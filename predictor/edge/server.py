@@ -39,14 +39,21 @@ class ServerSettings:
     ssl_keyfile: str | None = None
 
 
-class PortInUseError(Exception):
+class PortInUse(Exception):
     """Somebody else listens on a port this server needs."""
 
 
 class Server(ModelServer):
     """A `kserve.ModelServer` whose `start` returns after a graceful stop (SIGTERM or Ctrl-C)."""
 
-    def __init__(self, models: ModelRepository, backend: Backend, settings: ServerSettings, api: Api) -> None:
+    def __init__(
+        self,
+        models: ModelRepository,
+        backend: Backend,
+        settings: ServerSettings,
+        api: Api,
+        dataplane: ServingDataPlane | None = None,
+    ) -> None:
         super().__init__(
             http_port=settings.http_port,
             grpc_port=settings.grpc_port,
@@ -70,7 +77,7 @@ class Server(ModelServer):
             models: more models to register; unlike KServe's own `start`, none needs to be ready by now.
 
         Raises:
-            PortInUseError: says which port, and how to choose another.
+            PortInUse: says which port, and how to choose another.
         """
         for model in models or []:
             self.register_model(model)
@@ -82,7 +89,7 @@ class Server(ModelServer):
         try:
             return socket.create_server((self._settings.host, self.http_port), family=family)
         except OSError as error:
-            raise PortInUseError(self._occupied("http", self.http_port, error.strerror or "")) from None
+            raise PortInUse(self._occupied("http", self.http_port, error.strerror or "")) from None
 
     def _occupied(self, kind: str, port: int, reason: str) -> str:
         return f"cannot listen on {self._settings.host}:{port} ({reason}); choose another with --{kind}_port"
@@ -141,7 +148,7 @@ class Server(ModelServer):
         try:
             rpc.add_insecure_port(f"{host}:{self.grpc_port}")
         except RuntimeError:
-            raise PortInUseError(self._occupied("grpc", self.grpc_port, "Address already in use")) from None
+            raise PortInUse(self._occupied("grpc", self.grpc_port, "Address already in use")) from None
         await rpc.start()
         return rpc
 
