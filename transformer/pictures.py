@@ -19,6 +19,8 @@ from PIL.PngImagePlugin import PngInfo
 MEDIA_TYPES: Mapping[str, str] = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 """The formats a picture can have, and the media type of each."""
 
+DEFAULT_QUALITY = 90
+
 NEAR_WHITE = 24
 """A pixel counts as background while its darkest channel is within this many levels of white."""
 
@@ -34,7 +36,7 @@ class Finish:
     """How the pixels of one request become pictures."""
 
     format: str = "png"
-    quality: int = 90
+    quality: int = DEFAULT_QUALITY
     """1 to 100 for JPEG and WebP (WebP at 100 is lossless); PNG is always lossless."""
     size: int | None = None
     """Longer side of the picture in pixels; None keeps the size that was drawn."""
@@ -109,7 +111,9 @@ def remove_background(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     background = _connected_to_border(pixels.min(axis=2) >= 255 - NEAR_WHITE)
     edge = _grow(background, EDGE_PIXELS) & ~background
     alpha = np.where(background, 0.0, 1.0)
-    darkness = 255.0 - pixels  # what the object took away from white, per channel; shrinks with alpha
+    darkness = 255.0 - pixels.astype(
+        np.float64
+    )  # what the object took away from white, per channel; shrinks with alpha
 
     solid = ~background & ~edge
     strength = (darkness**2).sum(axis=2)
@@ -159,14 +163,14 @@ def _neighbourhood(values: NDArray[Any]) -> NDArray[Any]:
 def _grow(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
     """A mask grown by some pixels in all eight directions."""
     for _ in range(pixels):
-        mask = _neighbourhood(mask).any(axis=0)
+        mask = np.logical_or.reduce(_neighbourhood(mask))
     return mask
 
 
 def _nearest_colours(
     colours: NDArray[np.float64], known: NDArray[np.bool_], wanted: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """For each wanted pixel the mean of its nearest known ones, found ring by ring; zero where there are none."""
+    """For each wanted pixel the mean of its nearest known ones, ring by ring; zero where there are none."""
     found = np.where(known[..., None], colours, 0.0)
     known = known.copy()
     while True:

@@ -1,0 +1,25 @@
+"""`python -m transformer --predictor_host HOST[:PORT]`: the transformer's process."""
+
+import sys
+
+from predictor.edge import PortInUse, configure_logging
+from transformer.server import build_server
+from transformer.settings import read_settings
+
+
+def main() -> None:
+    """Serve until SIGTERM or Ctrl-C; what cannot start ends with one line that says why."""
+    settings = read_settings(sys.argv[1:])
+    configure_logging(settings.log_format)
+    try:
+        server = build_server(settings)
+    except ValueError as error:
+        sys.exit(f"transformer: {error}")
+    try:
+        server.start()
+    except PortInUse as error:
+        sys.exit(f"transformer: {error}")
+
+
+if __name__ == "__main__":
+    main()
