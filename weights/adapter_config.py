@@ -80,7 +80,7 @@ class AdapterConfig:
         if not isinstance(patterns, dict):
             raise IncompatibleLora("is not a JSON object", key="alpha_pattern", remedy=remedy)
         for pattern, value in [("lora_alpha", document.get("lora_alpha", 1)), *patterns.items()]:
-            # peft takes regular expressions here; a stranger's are not safe to run, and plain paths are usual.
+            # peft takes regular expressions here; a stranger's are unsafe to run, and plain paths usual.
             known = MODULE_PATH.fullmatch(pattern)
             if not known or type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
                 raise IncompatibleLora(
