@@ -65,9 +65,7 @@ def read_sentences(path: Path = SENTENCES) -> list[Sentence]:
     """The evaluation sentences, in the order of the file."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [
-        Sentence(
-            row["text"], tuple(row["emoji"]), tuple(map(tuple, row["also"])), row["topic"], row["part"]
-        )
+        Sentence(row["text"], tuple(row["emoji"]), tuple(map(tuple, row["also"])), row["topic"], row["part"])
         for row in rows
     ]
 
@@ -173,12 +171,16 @@ async def evaluate(translator_name: str, model_dir: Path | None, glyphs: Path) -
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns 0 when the bar is met, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m transformer.evaluate", description=__doc__.split("\n")[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(
+        prog="python -m transformer.evaluate", description=__doc__.split("\n")[0]
+    )  # type: ignore[union-attr]
     parser.add_argument("--translator", choices=TRANSLATOR_NAMES, default="glossary")
     parser.add_argument("--translator_dir", type=Path, help="model folder of the seq2seq translator")
     parser.add_argument("--glyphs", type=Path, default=Path("weights/data/glyphs.json"))
     parser.add_argument("--report", type=Path, help="write the report here as well")
-    parser.add_argument("--show_held_out", action="store_true", help="list the failures of the held-out part too")
+    parser.add_argument(
+        "--show_held_out", action="store_true", help="list the failures of the held-out part too"
+    )
     arguments = parser.parse_args(argv)
     verdicts = asyncio.run(evaluate(arguments.translator, arguments.translator_dir, arguments.glyphs))
     text = report(verdicts, arguments.show_held_out)
