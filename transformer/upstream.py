@@ -233,7 +233,9 @@ class RestUpstream(Upstream):
     ) -> httpx.Response:
         try:
             reply = await self._client.request(method, path, headers=headers, content=body)
-        except httpx.HTTPError:
+        except httpx.HTTPError as error:
+            if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
+                raise UpstreamError("the predictor's answer cannot be read") from None
             # Refused, reset, or closed without an answer: there is no part of a reply.
             raise UpstreamUnavailable("the predictor cannot be reached") from None
         if reply.is_success:

@@ -79,18 +79,16 @@ class CachedTranslator:
     async def _fill(self, missing: dict[tuple[str, str], asyncio.Future[Translation]]) -> None:
         try:
             translations = await self._translator.translate([text for _, text in missing])
-            for (key, future), translation in zip(missing.items(), translations, strict=True):
+            for (key, future), translation in list(zip(missing.items(), translations, strict=True)):
                 self._keep(key, translation)
                 future.set_result(translation)
-        except BaseException as error:
+        except Exception as error:
             for future in missing.values():
-                if not future.done():
-                    future.set_exception(error)
-                    future.exception()  # nobody may be left to ask: no "never retrieved" warning
-            if not isinstance(error, Exception):
-                raise
+                future.set_exception(error)
+                future.exception()  # nobody may be left to ask: no "never retrieved" warning
         finally:
-            for key in missing:
+            for key, future in missing.items():
+                future.cancel()  # does nothing to one that is done
                 del self._under_way[key]
 
     def _keep(self, key: tuple[str, str], translation: Translation) -> None:

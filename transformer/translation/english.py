@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, zip_longest
 
-from transformer.translation.lexicon import Entry
+from transformer.translation.lexicon import Entry, Part
 from transformer.translation.morphology import Ending, Role
 
 _FACE = "face"
 _SUBJECTS: tuple[Role, ...] = ("subject", "topic", "")
+_NOUNS: tuple[Part, ...] = ("noun", "feature", "setting")
 _SIDES: tuple[Role, ...] = ("adjunct", "with", "like")
 
 
@@ -34,16 +35,26 @@ class _Phrase:
 
     head: str
     role: Role = ""
-    setting: bool = False
+    part: Part = "noun"
     before: list[Entry] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
     link: str = ""
 
+    @property
+    def setting(self) -> bool:
+        """Whether it stays in the background: a place, of which nothing is told."""
+        return self.part == "setting" and not self.after
+
     def __str__(self) -> str:
         telling = [modifier.alone for modifier in self.before if _FACE in modifier.alone.split()]
         if self.head == _FACE and len(self.before) == 1 and telling:
-            return " ".join([telling[0], *self.after])
-        return " ".join([*(modifier.english for modifier in self.before), self.head, *self.after])
+            words = [telling[0]]
+        else:
+            words = [*(modifier.english for modifier in self.before), self.head]
+        for previous, phrase in pairwise(["", *self.after]):
+            both_with = previous.startswith("with ") and phrase.startswith("with ")
+            words.append(phrase.replace("with", "and", 1) if both_with else phrase)
+        return " ".join(words)
 
 
 class Sentence:
@@ -81,8 +92,8 @@ class Sentence:
                 self._close()
                 self._before, self._after = [], []
             self._touching = self._adjacent = False
-        elif entry.part in ("noun", "setting"):
-            self._add_noun(entry, piece)
+        elif entry.part in _NOUNS:
+            self._add_noun(entry, piece, following)
         else:
             touching, self._touching = self._touching, False
             if entry.part == "place" and touching:
@@ -92,42 +103,46 @@ class Sentence:
             elif not piece.ending:
                 self._wait(entry)
             else:
-                doing = Entry("drop", "") if piece.negated and entry.part != "not" else entry
-                hangs_on_light = following and following.entry and following.entry.part == "light"
-                if piece.ending == "attributive" and not hangs_on_light:
-                    self._relate(doing)
-                else:
-                    self._tell(doing, closing=piece.ending == "final")
-                self._adjacent = False
+                self._add_predicate(_negate(entry) if piece.negated else entry, piece, following)
 
-    def _add_noun(self, entry: Entry, piece: Piece) -> None:
-        phrase = _Phrase(entry.english, piece.role, entry.part == "setting", self._before, self._after)
+    def _add_noun(self, entry: Entry, piece: Piece, following: Piece | None) -> None:
+        phrase = _Phrase(entry.english, piece.role, entry.part, self._before, self._after)
         self._before, self._after = [], []
         if self._touching and self._open[-1].role in ("", "of"):
             modifier = self._open.pop()
             if modifier.setting:
                 self._done.append(modifier)
                 phrase.before = modifier.before + phrase.before
+            elif modifier.part == "feature" and phrase.part == "noun":
+                phrase.after.insert(0, f"with {modifier}")
             else:
                 phrase.before = [*modifier.before, Entry("before", modifier.head), *phrase.before]
-            phrase.after = modifier.after + phrase.after
+                phrase.after = modifier.after + phrase.after
         self._open.append(phrase)
         self._touching = self._adjacent = True
-        if piece.ending == "attributive":  # the entry was a phrase with a verb in it
-            self._relate(Entry("drop", ""))
+        if piece.ending:  # the entry was a phrase with a verb in it
+            self._touching = False
+            self._add_predicate(Entry("drop", ""), piece, following)
+
+    def _add_predicate(self, entry: Entry, piece: Piece, following: Piece | None) -> None:
+        # In front of "것", "때" or a noun that is left out there is nothing for the clause to go with.
+        left_out = following is not None and following.entry and following.entry.part in ("light", "drop")
+        if piece.ending == "attributive" and not (left_out and not following.ending):
+            self._relate(entry)
+        else:
+            self._tell(entry, closing=piece.ending == "final")
+        self._adjacent = False
 
     def _wait(self, entry: Entry) -> None:
         if entry.part == "after":
             self._after.append(entry.english)
+            self._alone.append(entry.alone)
         elif entry.part == "before" or entry.english.endswith("ing"):
             self._before.append(entry)
-        else:
-            return
-        self._alone.append(entry.alone or entry.english)
 
     def _relate(self, entry: Entry) -> None:
         """A clause in front of its noun: what it holds waits for that noun."""
-        last = self._open.pop() if self._adjacent and self._open[-1].role != "topic" else None
+        last = self._open.pop() if self._adjacent and self._open[-1].role not in ("topic", "and") else None
         for phrase in [phrase for phrase in self._open if phrase.link]:
             self._open.remove(phrase)
             self._after.append(f"{phrase.link} {phrase}")
@@ -147,7 +162,7 @@ class Sentence:
 
     def _tell(self, entry: Entry, closing: bool) -> None:
         """A verb that closes a clause or leads on to the next one: it tells something of the nouns before it."""
-        things = [phrase for phrase in self._open if not phrase.setting]
+        things = [phrase for phrase in self._open if not phrase.setting and phrase.role not in _SIDES]
         subjects = [phrase for phrase in things if phrase.role in _SUBJECTS]
         last = things[-1] if things else None
         if entry.part == "not":
@@ -177,17 +192,30 @@ class Sentence:
             self._open.remove(last)
             subjects[0].after.append(f"with {entry.english} {last}")
         else:
-            (subjects or [last])[-1].before.append(entry)
+            first = self._open.index((subjects or [last])[-1])
+            while first > 0 and self._open[first - 1].role == "and":
+                first -= 1
+            self._open[first].before.append(entry)
 
     def _close(self) -> None:
         main = next((phrase for phrase in self._open if not phrase.setting and phrase.role not in _SIDES), None)
+        if main:
+            main.before += self._before
+            self._before = []
+        self._alone += [modifier.alone or modifier.english for modifier in self._before]
         for phrase in self._open:
             if phrase.role in _SIDES and not phrase.setting and main:
                 main.after.append(f"{phrase.link or ('with' if phrase.role == 'with' else 'on')} {phrase}")
-            else:
-                self._done.append(phrase)
-        if main and self._before:
-            main.before += self._before
-            self._before = []
+                continue
+            if phrase.role in _SIDES and self._alone:
+                phrase.part = "setting"
+            self._done.append(phrase)
         self._open = []
         self._touching = self._adjacent = False
+
+
+def _negate(entry: Entry) -> Entry:
+    """What is left of a doing that is denied: "without" its object, or nothing."""
+    if entry.part == "not":
+        return entry
+    return Entry("transitive", "without") if entry.part == "transitive" else Entry("drop", "")

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from transformer.translation.english import Piece, Sentence
 from transformer.translation.language import normalise
-from transformer.translation.lexicon import Entry, Lexicon
+from transformer.translation.lexicon import Entry, Lexicon, Part
 from transformer.translation.morphology import Morphology, Word
 from transformer.translation.translator import Backend, Translation
 
@@ -57,7 +57,7 @@ class GlossaryTranslator:
             if entry is None and first.category == "predicate" and first.stem:
                 entry = self._lexicon.match(text, [first.stem], 0)[0]  # "축구하다" by way of "축구"
             if entry is None:
-                entry = _read_foreign(text, first)
+                entry = _read_foreign(text, first.stem or first, "before" if first.stem else "noun")
             if entry is None and _carries_meaning(first):
                 unknown[first.lemma if first.category == "predicate" else text[first.start : first.end]] = None
             final = first.category == "break" and first.tag in _FULL_STOPS
@@ -66,10 +66,10 @@ class GlossaryTranslator:
         return Translation(str(Sentence(pieces)), "glossary", "ko", tuple(unknown))
 
 
-def _read_foreign(text: str, word: Word) -> Entry | None:
-    """A word in Latin letters stays as typed; numbers and counters are known to say nothing."""
+def _read_foreign(text: str, word: Word, part: Part) -> Entry | None:
+    """A word in Latin letters stays as typed ("cute하다" as well); numbers and counters are known to say nothing."""
     if word.tag == "SL":
-        return Entry("noun", text[word.start : word.end])
+        return Entry(part, text[word.start : word.end])
     if word.tag in _KNOWN_EMPTY or word.category == "symbol":
         return Entry("drop", "")
     return None

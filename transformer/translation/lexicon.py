@@ -19,6 +19,7 @@ _LONGEST_NAME = 6
 
 Part = Literal[
     "noun",  # a thing to draw
+    "feature",  # a thing that others wear or have: in front of another noun it is "with glasses"
     "setting",  # a place, a time, a person speaking: named only when nothing else is
     "light",  # no word of its own, a noun to hang a clause on ("것", "때")
     "place",  # a position: `english` is the preposition
@@ -49,8 +50,6 @@ class Lexicon:
         self._names: dict[str, Entry] = {}
         self._read_names(emoji_names)
         self._read_words(words)
-        for phrases in self._phrases.values():
-            phrases.sort(key=lambda phrase: -len(phrase[0]))
 
     def _read_names(self, path: Path) -> None:
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -70,7 +69,7 @@ class Lexicon:
             for spelling in korean.split("|"):
                 key = tuple(spelling.split())
                 self._phrases[key[0]].append((key, entry))
-                if entry.part in ("noun", "setting"):
+                if entry.part in ("noun", "feature", "setting"):
                     self._names["".join(key)] = entry
 
     def match(self, text: str, words: Sequence[Word], start: int) -> tuple[Entry | None, int]:
@@ -78,13 +77,18 @@ class Lexicon:
 
         `text` is what `words` were found in. A hand-written phrase goes before an emoji name of the same length.
         """
+        if words[start].category == "break":
+            return None, 1
         named, named_length = self._match_name(text, words, start)
+        best, best_length = None, 0
         for spelling in words[start].spellings:
             for key, entry in self._phrases.get(spelling, ()):
                 length = _match_phrase(key, words, start)
-                if length and length >= named_length:
-                    return entry, length
-        return named, named_length or 1
+                if length > best_length:
+                    best, best_length = entry, length
+        if best and best_length >= named_length:
+            return best, best_length
+        return named, max(named_length, 1)
 
     def _match_name(self, text: str, words: Sequence[Word], start: int) -> tuple[Entry | None, int]:
         for length in range(min(_LONGEST_NAME, len(words) - start), 0, -1):
