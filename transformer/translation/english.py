@@ -100,6 +100,8 @@ class Sentence:
                 self._open[-1].role, self._open[-1].link = "adjunct", entry.english
             elif entry.part == "mood":
                 self._mood = entry.alone
+            elif entry.part == "not":
+                self._strike(closing=piece.ending == "final")
             elif not piece.ending:
                 self._wait(entry)
             else:
@@ -125,9 +127,11 @@ class Sentence:
             self._add_predicate(Entry("drop", ""), piece, following)
 
     def _add_predicate(self, entry: Entry, piece: Piece, following: Piece | None) -> None:
-        # In front of "것", "때" or a noun that is left out there is nothing for the clause to go with.
-        left_out = following is not None and following.entry and following.entry.part in ("light", "drop")
-        if piece.ending == "attributive" and not (left_out and not following.ending):
+        # In front of "것", "때" or a noun that is left out or unknown there is nothing for the clause to go with.
+        left_out = following and not following.ending and (
+            following.entry is None or following.entry.part in ("light", "drop")
+        )
+        if piece.ending == "attributive" and not left_out:
             self._relate(entry)
         else:
             self._tell(entry, closing=piece.ending == "final")
@@ -160,15 +164,20 @@ class Sentence:
         else:
             self._after.append(f"{entry.english if entry.part == 'transitive' else 'with'} {last}")
 
+    def _strike(self, closing: bool) -> None:
+        """ "Not this one, but …": takes the latest noun back. At the end of a sentence there is no other to draw."""
+        if closing:
+            self._close()
+        elif self._open:
+            self._open.pop()
+        self._adjacent = False
+
     def _tell(self, entry: Entry, closing: bool) -> None:
         """A verb that closes a clause or leads on to the next one: it tells something of the nouns before it."""
         things = [phrase for phrase in self._open if not phrase.setting and phrase.role not in _SIDES]
         subjects = [phrase for phrase in things if phrase.role in _SUBJECTS]
         last = things[-1] if things else None
-        if entry.part == "not":
-            if last and not closing:
-                self._open.remove(last)
-        elif entry.part in ("before", "after"):
+        if entry.part in ("before", "after"):
             self._describe(entry, subjects, last)
         elif last and last.role in ("object", "") and (entry.part == "transitive" or closing):
             owners = [phrase for phrase in subjects if phrase is not last]
@@ -198,13 +207,15 @@ class Sentence:
             self._open[first].before.append(entry)
 
     def _close(self) -> None:
-        main = next((phrase for phrase in self._open if not phrase.setting and phrase.role not in _SIDES), None)
+        drawn = [phrase for phrase in self._open if not phrase.setting]
+        main = next((phrase for phrase in drawn if phrase.role not in _SIDES), None)
+        main = main or next((phrase for phrase in drawn if phrase.role == "like"), None)
         if main:
             main.before += self._before
             self._before = []
         self._alone += [modifier.alone or modifier.english for modifier in self._before]
         for phrase in self._open:
-            if phrase.role in _SIDES and not phrase.setting and main:
+            if phrase.role in _SIDES and phrase in drawn and main and phrase is not main:
                 main.after.append(f"{phrase.link or ('with' if phrase.role == 'with' else 'on')} {phrase}")
                 continue
             if phrase.role in _SIDES and self._alone:
@@ -216,6 +227,4 @@ class Sentence:
 
 def _negate(entry: Entry) -> Entry:
     """What is left of a doing that is denied: "without" its object, or nothing."""
-    if entry.part == "not":
-        return entry
     return Entry("transitive", "without") if entry.part == "transitive" else Entry("drop", "")

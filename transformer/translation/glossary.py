@@ -60,6 +60,8 @@ class GlossaryTranslator:
                 entry = _read_foreign(text, first.stem or first, "before" if first.stem else "noun")
             if entry is None and _carries_meaning(first):
                 unknown[first.lemma if first.category == "predicate" else text[first.start : first.end]] = None
+            if entry is None and first.category in ("predicate", "adverb"):
+                entry = Entry("drop", "")  # unknown as well, but it holds the nouns around it together
             final = first.category == "break" and first.tag in _FULL_STOPS
             pieces.append(Piece(entry, last.role, "final" if final else last.ending, last.negated))
             position += length
