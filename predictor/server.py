@@ -4,11 +4,9 @@ The weights are loaded before any port is opened: a folder that can't be served 
 reason. The warm-up picture is drawn with the ports open and the readiness probe still false.
 """
 
-from importlib import metadata
-
 import torch
 
-from predictor import contract
+from predictor import __version__, contract
 from predictor.backend import EngineBackend
 from predictor.contract import Limits
 from predictor.diffuser import Diffuser
@@ -82,7 +80,7 @@ def describe(limits: Limits) -> Api:
     table = f"| input | datatype | meaning | range |\n|---|---|---|---|\n{inputs}"
     return Api(
         title="emoji predictor",
-        version=metadata.version("kserve"),
+        version=__version__,
         description="Draws emoji from English sentences. The models are `emoji` (the default look), every "
         "LoRA (`notoemoji`), every exact version (`notoemoji@1`) and every alias (`notoemoji@stable`).",
         infer_description="Draw one picture for each prompt.\n\nAn input holds one value a prompt, or one "

@@ -18,4 +18,4 @@ class Backend(Protocol):
         """Return once the first request can be served; an exception ends the process with exit code 1."""
 
     async def stop(self, drain_s: float) -> None:
-        """End; work that is still under way gets at most `drain_s` seconds."""
+        """End, after the last request has been answered; what is left of its work gets `drain_s` seconds."""

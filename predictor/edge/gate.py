@@ -14,12 +14,15 @@ from typing import Any
 import orjson
 
 from predictor.edge.logs import begin_event, log
-from predictor.errors import InvalidInput, RequestTooLarge, ServingError
+from predictor.errors import InvalidInput, NotReady, RequestTooLarge, ServingError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+CLIENT_GONE = 499
+"""What nginx logs for a client that went away; nobody receives it."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
@@ -52,7 +55,7 @@ class Gate:
         identity = request_id(headers.get("x-request-id"))
         fields = begin_event(identity)
         scope.setdefault("state", {})["request_id"] = identity
-        status = 499  # nginx's number for a client that went away
+        status = CLIENT_GONE
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -68,6 +71,10 @@ class Gate:
             await _refuse(error, send_with_id)
         except ClientDisconnected:
             pass
+        except asyncio.CancelledError:
+            # uvicorn's grace period is over; whoever still waits shall hear it
+            if status == CLIENT_GONE:
+                await _refuse(NotReady("the server is stopping"), send_with_id)
         finally:
             level = logging.INFO if scope["method"] == "POST" or status >= 500 else logging.DEBUG
             fields |= {

@@ -74,7 +74,7 @@ class Interceptor(AsyncServerInterceptor):
         identity = request_id(metadata.get("x-request-id"))
         fields = begin_event(identity)
         status = grpc.StatusCode.OK
-        trailing = [("x-request-id", identity)]
+        trailing = (("x-request-id", identity),)
         try:
             context.set_trailing_metadata(trailing)
             return await method(request, context)
@@ -84,9 +84,9 @@ class Interceptor(AsyncServerInterceptor):
         except Exception as error:
             known = serving_error(error)
             status = known.grpc_status
-            message = known.message if known.http_status < 500 else f"{known.message} (request {identity})"
+            message = known.message if known.http_status != 500 else f"{known.message} (request {identity})"
             fields["error"] = message
-            trailing += [(name.lower(), value) for name, value in known.headers.items()]
+            trailing += tuple((name.lower(), value) for name, value in known.headers.items())
             await context.abort(status, message, trailing)
         finally:
             infer = method_name.endswith("/ModelInfer")

@@ -198,6 +198,12 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         )
         infer = contract.InferBody.model_json_schema(ref_template="#/components/schemas/{model}")
         components = schema.setdefault("components", {}).setdefault("schemas", {})
+        # FastAPI's own 422 for paths: here it is a 400 like every other
+        for name in ("HTTPValidationError", "ValidationError"):
+            components.pop(name, None)
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
         components |= infer.pop("$defs", {}) | {"InferBody": infer}
         app.openapi_schema = schema
     return app.openapi_schema
@@ -212,9 +218,8 @@ async def _answer(request: Request, error: Exception) -> Response:
     else:
         known = serving_error(error)
         status, message, headers = known.http_status, known.message, known.headers
-        if status >= 500:
-            identity = request.state.request_id
-            message = f"{message} (request {identity})"
+        if status == 500:
+            message = f"{message} (request {request.state.request_id})"
     event()["error"] = message
     return Response(orjson.dumps({"error": message}), status, headers, "application/json")
 
