@@ -37,11 +37,11 @@ class Index:
         try:
             document = json.loads(data)
             index = cls(tuple(document["versions"]), document["newest"], dict(document["aliases"]))
-            numbers = {index.newest, *index.versions}
             sound = (
                 set(document) == {"versions", "newest", "aliases"}
-                and all(type(number) is int and 0 <= number <= index.newest for number in numbers)
-                and 0 not in index.versions
+                and type(index.newest) is int
+                and all(type(number) is int and 1 <= number <= index.newest for number in index.versions)
+                and all(type(number) is int for number in index.aliases.values())
                 and set(index.aliases.values()) <= set(index.versions)
                 and all(ALIAS.fullmatch(alias) for alias in index.aliases)
             )

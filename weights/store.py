@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from weights import durable
 from weights.errors import CorruptLora, LoraInUse, StoreUnavailable, UnknownLora
 from weights.index import Index
-from weights.manifest import MAX_BYTES, NAME, Manifest, check_alias, check_name
+from weights.manifest import MAX_BYTES, NAME, Manifest, check_alias, check_labels, check_name, check_text
 
 if TYPE_CHECKING:
     import torch
@@ -155,6 +155,9 @@ class Store:
         name = check_name(manifest.name)
         if alias is not None:
             check_alias(alias)
+        check_labels(manifest.labels)
+        for field in ("source", "license", "attribution"):
+            check_text(getattr(manifest, field), field)
         adapter = save(dict(tensors))
         with self._writing(name, create=True) as index:
             number = index.newest + 1
