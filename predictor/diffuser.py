@@ -210,7 +210,7 @@ class Diffuser:
             return self._solvers.table(row.solver, row.steps)
         except UnsupportedSolver as error:
             raise InvalidInput(
-                "num_inference_steps", f"a number that {row.solver} can take, not {row.steps}"
+                "solver", f"{row.solver} can't take {row.steps} steps on this model"
             ) from error
 
     def _refusal(self, solver: str) -> str | None:

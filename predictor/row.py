@@ -1,5 +1,6 @@
-"""The unit of work the server hands to the engine: one picture. It doesn't know torch, KServe or how a
-picture is drawn.
+"""The unit of work the server hands to the engine: one picture.
+
+It doesn't know torch, KServe or how a picture is drawn.
 """
 
 from dataclasses import dataclass

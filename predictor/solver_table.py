@@ -203,5 +203,6 @@ def _verify(
         if table.draws_noise[call]:
             noise = torch.randn(sample.shape, generator=twin)
         stack = torch.tensordot(table.matrices[call], torch.cat([stack, model_output, noise]), dims=1)
-        if not torch.allclose(stack[0], sample[0], rtol=1e-3, atol=1e-3 * float(sample.abs().max())):
+        # Wide: near zero SNR float32 leaves the scheduler itself few digits. What isn't linear is far off.
+        if not torch.allclose(stack[0], sample[0], rtol=0.05, atol=0.05 * float(sample.abs().max())):
             raise UnsupportedSolver(f"{type(scheduler).__name__} isn't linear with this configuration")

@@ -18,7 +18,7 @@ NONLINEAR = ("thresholding", "clip_sample")
 
 @dataclass(frozen=True, slots=True)
 class Solver:
-    """A diffusers scheduler class, options for folders made for another class, and arguments of its `step`."""
+    """A diffusers scheduler class, options for folders of another class, and arguments of its `step`."""
 
     class_name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -91,6 +91,8 @@ class Solvers:
 
     def table(self, name: str, steps: int) -> SolverTable:
         """The table of one solver at `steps` inference steps. Raises UnsupportedSolver."""
+        if not 1 <= steps <= self.max_steps:
+            raise UnsupportedSolver(f"{steps} steps are not from 1 to {self.max_steps}")
         key = (name, steps)
         if key not in self._tables:
             self._tables[key] = tabulate(self.scheduler(name), steps, SOLVERS[name].step_arguments)

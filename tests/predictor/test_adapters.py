@@ -1,0 +1,184 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from predictor.adapters import AdapterPool
+from weights.errors import IncompatibleLora
+
+
+class Net(nn.Module):
+    """The two kinds of module a LoRA may sit on, and one it may not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.point = nn.Conv2d(3, 5, 1)
+        self.wide = nn.Conv2d(3, 5, 3, padding=1)
+        self.linear = nn.Linear(5, 4)
+        self.time = nn.Linear(2, 4)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """x: [N, 3, H, W], t: [N, 2] → [N, H * W, 4]."""
+        tokens = (self.point(x) + self.wide(x)).flatten(2).transpose(1, 2)
+        return self.linear(tokens) + self.time(t)[:, None]
+
+
+def make_net() -> Net:
+    torch.manual_seed(0)
+    return Net().requires_grad_(False)
+
+
+def make_lora(
+    seed: int, rank: int, paths: tuple[str, ...] = ("point", "linear", "time")
+) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    net, tensors = Net(), {}
+    for path in paths:
+        d_out, d_in = net.get_submodule(path).weight.shape[:2]
+        tensors[f"unet.{path}.lora_A.weight"] = torch.randn(rank, d_in, generator=generator)
+        tensors[f"unet.{path}.lora_B.weight"] = torch.randn(d_out, rank, generator=generator)
+    return tensors
+
+
+LORAS = {
+    "a@1": make_lora(1, rank=2),
+    "b@1": make_lora(2, rank=4, paths=("linear",)),
+    "c@2": make_lora(3, rank=1, paths=("point", "time")),
+}
+
+
+def merged(name: str | None, scale: float) -> Net:
+    """The net with W + scale * B @ A in its weights: what a LoRA means."""
+    net = make_net()
+    for key, a in (LORAS[name] if name else {}).items():
+        if ".lora_A." in key:
+            weight = net.get_submodule(key.split(".")[1]).weight
+            b = LORAS[name][key.replace("lora_A", "lora_B")]
+            weight += scale * (b @ a).view(*weight.shape[:2], *[1] * (weight.ndim - 2))
+    return net
+
+
+def make_pool() -> tuple[Net, AdapterPool]:
+    net = make_net()
+    pool = AdapterPool(net)
+    for name, tensors in LORAS.items():
+        pool.add(name, tensors)
+    return net, pool
+
+
+def inputs(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(9)
+    return torch.randn(rows, 3, 2, 3, generator=generator), torch.randn(rows, 2, generator=generator)
+
+
+choices = st.tuples(st.sampled_from([None, *LORAS]), st.sampled_from([0.0, 0.5, 1.0, -1.5]))
+
+
+@settings(deadline=None)
+@given(st.lists(choices, min_size=1, max_size=6), st.booleans())
+def test_each_row_gets_its_own_lora_and_scale(rows, channels_last):
+    net, pool = make_pool()
+    x, t = inputs(len(rows))
+    if channels_last:
+        x = x.to(memory_format=torch.channels_last)
+    pool.select(rows)
+    output = net(x, t)
+    for place, (name, scale) in enumerate(rows):
+        alone = merged(name, scale)(x[place : place + 1], t[place : place + 1])
+        torch.testing.assert_close(output[place : place + 1], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_without_a_lora_the_output_is_the_base_models_bit_for_bit():
+    net, pool = make_pool()
+    x, t = inputs(2)
+    pool.select([(None, 1.0), ("a@1", 0.0)])
+    assert torch.equal(net(x, t), make_net()(x, t))
+
+
+def test_the_weights_stay_as_they_were():
+    net, pool = make_pool()
+    before = copy.deepcopy(net.state_dict())
+    pool.select([("a@1", 1.0)])
+    net(*inputs(1))
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.sampled_from(list(LORAS)), min_size=1, max_size=12))
+def test_adapters_come_and_go(names):
+    """Each name in turn is added, or removed if it is there; those there work and the slots are used again."""
+    net = make_net()
+    pool = AdapterPool(net)
+    x, t = inputs(1)
+    present: set[str] = set()
+    for name in names:
+        if name in present:
+            pool.remove(name)
+        else:
+            pool.add(name, LORAS[name])
+        present ^= {name}
+        assert set(pool.names) == present
+        for there in present:
+            pool.select([(there, 1.0)])
+            torch.testing.assert_close(net(x, t), merged(there, 1.0)(x, t), rtol=1e-5, atol=1e-5)
+    slots = net.linear._forward_hooks
+    assert len(slots) <= 1  # one hook a module, however often adapters come
+
+
+def test_a_removed_adapter_is_unknown():
+    _, pool = make_pool()
+    pool.remove("a@1")
+    with pytest.raises(KeyError):
+        pool.select([("a@1", 1.0)])
+
+
+def test_a_selection_does_not_outlive_its_adapter():
+    net, pool = make_pool()
+    pool.select([("a@1", 1.0)])
+    pool.remove("a@1")
+    assert torch.equal(net(*inputs(1)), make_net()(*inputs(1)))
+
+
+def test_the_pool_takes_the_models_dtype():
+    net = make_net().to(torch.bfloat16)
+    pool = AdapterPool(net)
+    pool.add("a@1", LORAS["a@1"])
+    pool.select([("a@1", 1.0), (None, 1.0)])
+    x, t = (tensor.to(torch.bfloat16) for tensor in inputs(2))
+    assert net(x, t).dtype == torch.bfloat16
+
+
+def test_versions_do_not_change():
+    _, pool = make_pool()
+    with pytest.raises(ValueError, match="already loaded"):
+        pool.add("a@1", LORAS["b@1"])
+
+
+A, B = "unet.linear.lora_A.weight", "unet.linear.lora_B.weight"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "key", "says"),
+    [
+        ({"unet.nowhere.lora_A.weight": torch.zeros(2, 5)}, "unet.nowhere.lora_A.weight", "no such"),
+        ({"unet.wide.lora_A.weight": torch.zeros(2, 3)}, "unet.wide.lora_A.weight", "no such"),
+        ({"unet.linear.lora_mid.weight": torch.zeros(2, 5)}, "unet.linear.lora_mid.weight", "canonical"),
+        ({"text_encoder.linear.lora_A.weight": torch.zeros(2, 5)}, "text_encoder.linear", "canonical"),
+        ({A: torch.zeros(2, 6), B: torch.zeros(4, 2)}, A, r"[2, 6] where the UNet needs [r, 5]"),
+        ({A: torch.zeros(2, 5), B: torch.zeros(5, 2)}, B, r"[5, 2] where the UNet needs [4, r]"),
+        ({A: torch.zeros(2, 5, 1, 1), B: torch.zeros(4, 2)}, A, "[2, 5, 1, 1]"),
+        ({A: torch.zeros(2, 5), B: torch.zeros(4, 3)}, "unet.linear", "don't match"),
+        ({A: torch.zeros(2, 5)}, "unet.linear", "don't match"),
+    ],
+)
+def test_a_lora_that_does_not_fit_is_named_by_key_and_shapes(tensors, key, says):
+    net, pool = make_pool()
+    with pytest.raises(IncompatibleLora) as caught:
+        pool.add("d@1", tensors)
+    assert key in str(caught.value)
+    assert says in str(caught.value)
+    assert "d@1" not in pool.names
+    assert torch.equal(net(*inputs(1)), make_net()(*inputs(1)))
