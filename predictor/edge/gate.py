@@ -68,6 +68,7 @@ class Gate:
             body = await self._read(headers, receive)
             await self._run(scope, body, receive, send_with_id)
         except ServingError as error:
+            fields["error"] = error.message
             await _refuse(error, send_with_id)
         except ClientDisconnected:
             pass

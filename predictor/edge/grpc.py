@@ -74,7 +74,7 @@ class Interceptor(AsyncServerInterceptor):
         identity = request_id(metadata.get("x-request-id"))
         fields = begin_event(identity)
         status = grpc.StatusCode.OK
-        trailing = (("x-request-id", identity),)
+        trailing: tuple[tuple[str, str], ...] = (("x-request-id", identity),)
         try:
             context.set_trailing_metadata(trailing)
             return await method(request, context)
