@@ -1,4 +1,4 @@
-"""Builds the glyph data set in `weights/data` from the Noto Color Emoji font, OpenMoji's SVGs and CLDR's names.
+"""Builds the glyph data set from the Noto Color Emoji font, OpenMoji's SVGs and CLDR's names.
 
 Run by hand when the selection changes (`make glyphs`); its results are kept in the repository, so that
 training and judging need neither font nor npm. Knows nothing of training.
@@ -29,7 +29,7 @@ def noto(char: str, font: ImageFont.FreeTypeFont) -> Image.Image:
     draw = ImageDraw.Draw(canvas)
     left, top, right, _ = draw.textbbox((0, 0), char, font=font, embedded_color=True)
     draw.text((-left, 4 - top), char, font=font, embedded_color=True)
-    if not 130 <= right - left <= 140 or canvas.getextrema()[3][1] == 0:  # type: ignore[index]
+    if not 130 <= right - left <= 140 or canvas.getbbox() is None:
         raise ValueError(f"the font has no colour glyph for {char!r}")
     return canvas.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
@@ -47,10 +47,12 @@ def sheet(tiles: list[Image.Image]) -> Image.Image:
     grid: npt.NDArray[np.uint8] = np.zeros((rows * COLUMNS, SIZE, SIZE, 4), np.uint8)
     grid[: len(tiles)] = np.stack([np.asarray(tile) for tile in tiles])
     grid[grid[..., 3] == 0] = 0  # hidden colours only cost bytes
-    return Image.fromarray(grid.reshape(rows, COLUMNS, SIZE, SIZE, 4).swapaxes(1, 2).reshape(rows * SIZE, -1, 4))
+    return Image.fromarray(
+        grid.reshape(rows, COLUMNS, SIZE, SIZE, 4).swapaxes(1, 2).reshape(rows * SIZE, -1, 4)
+    )
 
 
-def annotations(cldr: Path, language: str) -> dict[str, Any]:
+def read_annotations(cldr: Path, language: str) -> dict[str, Any]:
     """CLDR's annotations of one language: character → {"tts": [name], "default": [keywords]}."""
     file = cldr / "annotations" / language / "annotations.json"
     loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["annotations"]["annotations"]
@@ -58,6 +60,7 @@ def annotations(cldr: Path, language: str) -> dict[str, Any]:
 
 
 def clean(texts: list[str]) -> list[str]:
+    """CLDR's typographic apostrophes as people type them."""
     return [text.replace("’", "'").strip() for text in texts]
 
 
@@ -66,12 +69,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m weights.glyphs.build", description=__doc__)
     parser.add_argument("--noto", type=Path, required=True, help="NotoColorEmoji.ttf (bitmap build)")
     parser.add_argument("--openmoji", type=Path, required=True, help="folder of the npm package openmoji")
-    parser.add_argument("--cldr", type=Path, required=True, help="folder of the npm package cldr-annotations-full")
+    parser.add_argument(
+        "--cldr", type=Path, required=True, help="folder of the npm package cldr-annotations-full"
+    )
     parser.add_argument("--out", type=Path, default=DATA)
     args = parser.parse_args(argv)
 
     wanted = [n.strip().lower() for n in (DATA / "selection.txt").read_text().replace("\n", ";").split(";")]
-    english, korean = annotations(args.cldr, "en"), annotations(args.cldr, "ko")
+    english, korean = read_annotations(args.cldr, "en"), read_annotations(args.cldr, "ko")
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for entry in json.loads((args.openmoji / "data" / "openmoji.json").read_text(encoding="utf-8")):
         code_points = [int(c, 16) for c in entry["hexcode"].split("-") if c != "FE0F"]

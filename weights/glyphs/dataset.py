@@ -38,14 +38,22 @@ def load_glyphs(folder: Path = DATA) -> tuple[Glyph, ...]:
     """All covered emoji, in the order of the sheets."""
     entries = json.loads((folder / "glyphs.json").read_text(encoding="utf-8"))
     return tuple(
-        Glyph(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+        Glyph(
+            char=entry["char"],
+            name=entry["name"],
+            keywords=tuple(entry["keywords"]),
+            name_ko=entry["name_ko"],
+            keywords_ko=tuple(entry["keywords_ko"]),
+            group=entry["group"],
+            subgroup=entry["subgroup"],
+        )
         for entry in entries
     )
 
 
 @lru_cache(maxsize=2)
 def load_pictures(look: str, folder: Path = DATA) -> npt.NDArray[np.uint8]:
-    """Pictures of one look, uint8 RGBA [N, 128, 128, 4] with straight alpha, in the order of `load_glyphs`."""
+    """Pictures of one look, uint8 RGBA [N, 128, 128, 4], straight alpha, in the order of `load_glyphs`."""
     sheet = np.asarray(Image.open(folder / f"{look}.png").convert("RGBA"))
     rows = sheet.shape[0] // SIZE
     tiles = sheet.reshape(rows, SIZE, COLUMNS, SIZE, 4).transpose(0, 2, 1, 3, 4).reshape(-1, SIZE, SIZE, 4)

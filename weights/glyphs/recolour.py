@@ -33,7 +33,10 @@ def hue_saturation_value(rgb: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.f
     chroma = value - rgb.min(-1)
     safe = np.maximum(chroma, 1e-6)
     r, g, b = np.moveaxis(rgb, -1, 0)
-    hue = np.where(value == r, (g - b) / safe % 6, np.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4)) / 6
+    hue = (
+        np.where(value == r, (g - b) / safe % 6, np.where(value == g, (b - r) / safe + 2, (r - g) / safe + 4))
+        / 6
+    )
     return hue.astype(np.float32), (chroma / np.maximum(value, 1e-6)).astype(np.float32), value
 
 
@@ -42,8 +45,8 @@ def main_colour_mask(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
     That is the most common hue, or, where saturated pixels are rare (a cloud, an elephant), all light greys.
     """
-    rgb = rgba[..., :3].astype(np.float32) / 255
-    alpha = rgba[..., 3].astype(np.float32) / 255
+    rgb = (rgba[..., :3] / 255).astype(np.float32)
+    alpha = (rgba[..., 3] / 255).astype(np.float32)
     hue, saturation, value = hue_saturation_value(rgb)
     coloured = (saturation > SATURATED) & (value > DARK) & (alpha > 0.5)
     grey = (saturation <= SATURATED) & (value > DARK) & (alpha > 0.5)

@@ -1,0 +1,139 @@
+"""`python -m weights train`: the stages of the embedded model, one after another, each resumable.
+
+    autoencoder → text → base → lora-notoemoji, lora-openmoji → decoder → export
+
+Stages write into `weights/runs/<stage>/`; export puts the base and, by `weights import` of the LoRA runs' own
+state folders, the two LoRAs into `weights/embedded`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from weights.glyphs.dataset import LOOKS
+from weights.train.autoencoder import train_autoencoder
+from weights.train.decoder import train_decoder
+from weights.train.denoiser import STYLE_WORDS, Sampler, encode_pictures, train_base
+from weights.train.export import export
+from weights.train.lora import train_lora
+from weights.train.pictures import Subject, draw_all, subjects
+from weights.train.run import Run
+from weights.train.text_encoder import train_text_encoder
+
+# stage → steps, peak learning rate, steps between checkpoints
+PLAN: dict[str, tuple[int, float, int]] = {
+    "autoencoder": (2400, 2e-3, 250),
+    "text": (1000, 2e-3, 200),
+    "base": (12000, 1e-3, 500),
+    "lora-notoemoji": (400, 1e-3, 100),
+    "lora-openmoji": (400, 1e-3, 100),
+    "decoder": (6000, 1e-3, 500),
+}
+
+
+class Workshop:
+    """The folder of the runs and what the stages share: subjects, their pictures and latents."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self.folder, self.device = folder, device
+        self.subjects: list[Subject] = list(subjects())
+
+    def pictures(self) -> npt.NDArray[np.uint8]:
+        """uint8 RGB [2, N, 128, 128, 3], drawn once and kept."""
+        file = self.folder / "pictures.npy"
+        if not file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            np.save(file, draw_all(self.subjects))
+        drawn: npt.NDArray[np.uint8] = np.load(file)
+        return drawn
+
+    def latents(self) -> torch.Tensor:
+        """float16 [2, N, 8, 16, 16] of the trained autoencoder, made once and kept."""
+        file = self.folder / "latents.npy"
+        if not file.exists():
+            encoder = AutoencoderKL.from_pretrained(self.folder / "autoencoder" / "model")
+            np.save(file, encode_pictures(encoder, self.pictures()).numpy())
+        return torch.from_numpy(np.load(file))
+
+    def autoencoder(self) -> AutoencoderKL:
+        """The autoencoder with the best decoder there is yet."""
+        stage = "decoder" if (self.folder / "decoder" / "model").exists() else "autoencoder"
+        return AutoencoderKL.from_pretrained(self.folder / stage / "model").eval()
+
+    def sampler(self, run: Run, look: str | None = None) -> Sampler:
+        """Batches of both looks with style words, or of one `look` without."""
+        text = self.folder / "text"
+        return Sampler(
+            self.subjects,
+            self.latents(),
+            CLIPTokenizer.from_pretrained(text / "tokenizer"),
+            CLIPTextModel.from_pretrained(text / "model").eval().to(run.device),
+            random.Random(run.done + 7919 * run.accelerator.process_index),
+            looks=(look,) if look else LOOKS,
+            style_words=0.0 if look else STYLE_WORDS,
+        )
+
+    def start(self, stage: str, steps: int | None, batch: int | None, warm: Path | None) -> None:
+        """Run one stage to its end."""
+        planned, peak, every = PLAN[stage]
+        run = Run(self.folder, stage, steps or planned, device=self.device, save_every=every, peak=peak)
+        torch.manual_seed(run.accelerator.process_index)
+        size = {} if batch is None else {"batch": batch}
+        if stage == "autoencoder":
+            train_autoencoder(run, self.pictures().reshape(-1, *self.pictures().shape[2:]), **size)
+        elif stage == "text":
+            train_text_encoder(run, self.subjects, self.pictures(), **size)
+        elif stage == "decoder":
+            flat = self.pictures().reshape(-1, *self.pictures().shape[2:])
+            train_decoder(run, self.autoencoder(), flat, self.latents().flatten(0, 1), **size)
+        elif stage == "base":
+            unet = UNet2DConditionModel.from_pretrained(warm) if warm else None
+            train_base(run, self.sampler(run), self.autoencoder(), unet, **size)
+        else:
+            look = stage.removeprefix("lora-")
+            unet = UNet2DConditionModel.from_pretrained(self.folder / "base" / "model")
+            train_lora(run, self.sampler(run, look), unet, self.autoencoder(), **size)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stages that are asked for; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m weights train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "stages", nargs="*", metavar="STAGE", help=f"of {', '.join((*PLAN, 'export'))}; default: all"
+    )
+    parser.add_argument("--run_dir", type=Path, default=Path("weights/runs"))
+    parser.add_argument("--embedded", type=Path, default=Path("weights/embedded"), help="where export writes")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--steps", type=int, help="steps of the stage in all, instead of the plan's")
+    parser.add_argument("--batch", type=int, help="pictures a step, instead of the stage's own")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--warm", type=Path, help="UNet folder to start the base from")
+    args = parser.parse_args(argv)
+    stages: list[str] = args.stages or [*PLAN, "export"]
+    if unknown := [stage for stage in stages if stage not in PLAN and stage != "export"]:
+        parser.error(f"unknown stage {', '.join(unknown)}")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    workshop = Workshop(args.run_dir, args.device)
+    for stage in stages:
+        if stage == "export":
+            export(args.run_dir, args.embedded, LOOKS)
+        else:
+            workshop.start(stage, args.steps, args.batch, args.warm)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

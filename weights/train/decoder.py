@@ -1,0 +1,75 @@
+"""Stage `decoder`: the decoder alone, trained on to draw crisply from the UNet's latents.
+
+The encoder stays as it is, so that latents keep their meaning. Latents get some noise, and the loss asks for
+the edges as well as for the colours. Knows nothing of prompts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+
+from weights.train.autoencoder import comparison_sheet, peak_signal_to_noise, picture_loss, to_tensor
+from weights.train.run import Average, Run
+
+NOISE = 0.2  # largest spread of the noise on latents, whose own spread is 1
+WINDOW = 8  # latent cells a side of the crop that is decoded: 64 pixels
+
+
+def laplacian(pictures: torch.Tensor) -> torch.Tensor:
+    """Four-neighbour Laplacian of [N, 3, H, W], [N, 3, H-2, W-2]."""
+    centre = pictures[..., 1:-1, 1:-1]
+    return (
+        pictures[..., :-2, 1:-1]
+        + pictures[..., 2:, 1:-1]
+        + pictures[..., 1:-1, :-2]
+        + pictures[..., 1:-1, 2:]
+    ) - 4 * centre
+
+
+def sharpness_loss(drawn: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """How far the Laplacian is off, in place and in energy: blurring must cost something."""
+    have, want = laplacian(drawn), laplacian(real)
+    energy = F.avg_pool2d(have.abs(), 5, 1, 2) - F.avg_pool2d(want.abs(), 5, 1, 2)
+    return 0.3 * F.l1_loss(have, want) + 0.3 * energy.abs().mean()
+
+
+def train_decoder(
+    run: Run,
+    autoencoder: AutoencoderKL,
+    pictures: npt.NDArray[np.uint8],
+    latents: torch.Tensor,
+    batch: int = 8,
+) -> None:
+    """`pictures` uint8 [N, 128, 128, 3] and their latents [N, 8, 16, 16]; saved in `run.folder / "model"`."""
+    autoencoder.encoder.requires_grad_(False)
+    autoencoder.quant_conv.requires_grad_(False)
+    autoencoder.to(memory_format=torch.channels_last)
+    parameters = [p for p in autoencoder.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=run.peak, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
+    model, optimizer = run.accelerator.prepare(autoencoder, optimizer)
+    average = Average(autoencoder, 0.998)
+    shown = pictures[:: len(pictures) // 24][:24]
+    cells = latents.shape[-1] - WINDOW + 1
+
+    def losses(_: int) -> dict[str, torch.Tensor]:
+        noisy, real = [], []
+        for index in torch.randint(len(pictures), (batch,)).tolist():
+            top, left = torch.randint(cells, (2,)).tolist()
+            window = latents[index, :, top : top + WINDOW, left : left + WINDOW].float()
+            noisy.append(window + torch.rand(1) * NOISE * torch.randn_like(window))
+            real.append(pictures[index, 8 * top : 8 * (top + WINDOW), 8 * left : 8 * (left + WINDOW)])
+        target = to_tensor(np.stack(real), run.device)
+        drawn = model.decode(torch.stack(noisy).to(run.device)).sample
+        # The window's rim lacks the neighbours that a whole picture would give it.
+        drawn, target = drawn[..., 4:-4, 4:-4], target[..., 4:-4, 4:-4]
+        loss = picture_loss(drawn, target) + sharpness_loss(drawn, target)
+        return {"loss": loss, "psnr": peak_signal_to_noise(drawn, target)}
+
+    for step in run.loop(optimizer, losses, average):
+        psnr = comparison_sheet(autoencoder, shown, run.folder / "sheet.png")
+        autoencoder.save_pretrained(run.folder / "model")
+        print(f"\n{run.stage} step {step}: reconstruction PSNR {psnr:.2f} dB", flush=True)

@@ -1,0 +1,216 @@
+"""Stage `base`: the UNet, trained on both looks with style words, so that a LoRA only has to choose.
+
+v-prediction with zero terminal signal-to-noise ratio (white stays white), stratified timesteps, min-SNR
+weights. The text encoder and the autoencoder are frozen. Knows nothing of LoRAs.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from weights.glyphs.dataset import LOOKS
+from weights.train.autoencoder import to_tensor
+from weights.train.pictures import Subject
+from weights.train.prompts import STYLES, sample_prompt
+from weights.train.run import Average, Run
+from weights.train.text_encoder import HIDDEN, encode_prompts
+
+PLAIN_SHARE, COLOUR_SHARE = 0.55, 0.25  # the rest are features
+NO_PROMPT = 0.1  # share of samples without a prompt, for classifier-free guidance
+STYLE_WORDS = 0.8  # share of base samples whose prompt names the look
+SHEET_PROMPTS = (
+    "grinning face",
+    "cat",
+    "red apple",
+    "blue apple",
+    "rocket",
+    "dog with sunglasses",
+    "pizza",
+    "crying face",
+    "panda wearing a top hat",
+    "purple butterfly",
+    "snowman",
+    "heart with arrow",
+    "guitar",
+    "green car",
+    "octopus",
+    "bee",
+)
+
+
+def build_scheduler() -> DDIMScheduler:
+    """The noise schedule of the embedded model."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+    )
+
+
+def build_unet() -> UNet2DConditionModel:
+    """The untrained UNet: latents 16x16x8, widths 64/128/256, attention to the prompt at 8x8 and 4x4."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=8,
+        out_channels=8,
+        layers_per_block=1,
+        block_out_channels=(64, 128, 256),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=HIDDEN,
+        attention_head_dim=4,  # diffusers' name for the number of heads
+        norm_num_groups=16,
+        resnet_time_scale_shift="scale_shift",
+        addition_embed_type="text",  # a pooled prompt is added to the time embedding
+        addition_embed_type_num_heads=4,
+    )
+
+
+@torch.no_grad()
+def encode_pictures(autoencoder: AutoencoderKL, pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """uint8 RGB [2, N, 128, 128, 3] → latents float16 [2, N, 8, 16, 16]."""
+    latents = [
+        autoencoder.encode(to_tensor(np.asarray(look[i : i + 32]), autoencoder.device))
+        .latent_dist.mean.half()
+        .cpu()
+        for look in pictures
+        for i in range(0, len(look), 32)
+    ]
+    return torch.cat(latents).view(2, -1, *latents[0].shape[1:])
+
+
+@dataclass(slots=True)
+class Sampler:
+    """Draws training batches: latents, prompt states and timesteps."""
+
+    subjects: Sequence[Subject]
+    latents: torch.Tensor
+    tokenizer: CLIPTokenizer
+    encoder: CLIPTextModel
+    chance: random.Random
+    looks: Sequence[str] = LOOKS
+    style_words: float = STYLE_WORDS
+    _groups: list[list[int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._groups = [
+            [i for i, s in enumerate(self.subjects) if s.colour is None and s.feature is None],
+            [i for i, s in enumerate(self.subjects) if s.colour is not None],
+            [i for i, s in enumerate(self.subjects) if s.feature is not None],
+        ]
+
+    def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Latents float [B, 8, 16, 16], prompt states [B, 32, HIDDEN], timesteps int64 [B]."""
+        weights = (PLAIN_SHARE, COLOUR_SHARE, 1 - PLAIN_SHARE - COLOUR_SHARE)
+        groups = self.chance.choices(self._groups, weights, k=size)
+        picks = [self.chance.choice(group) for group in groups]
+        looks = [self.chance.choice(list(self.looks)) for _ in picks]
+        prompts = []
+        for pick, look in zip(picks, looks, strict=True):
+            style = look if self.chance.random() < self.style_words else None
+            prompt = sample_prompt(self.subjects[pick], self.chance, style)
+            prompts.append("" if self.chance.random() < NO_PROMPT else prompt)
+        with torch.no_grad():
+            states = encode_prompts(self.tokenizer, self.encoder, prompts)
+        latents = self.latents[[LOOKS.index(look) for look in looks], picks].float()
+        steps = ((torch.arange(size) + self.chance.random()) / size * 1000).long().clamp_max(999)
+        return latents.to(states.device), states, steps.to(states.device)
+
+
+def timestep_weights(scheduler: DDIMScheduler) -> torch.Tensor:
+    """Weight of the v-loss at each timestep [1000]: min-SNR-5, kept up where the prompt decides."""
+    alphas = scheduler.alphas_cumprod
+    ratio = alphas / (1 - alphas)
+    weights = torch.minimum(ratio, torch.tensor(5.0)) / (ratio + 1)
+    return torch.where(ratio < 1, torch.tensor(0.7), weights).clamp_min(0.05)
+
+
+def denoising_loss(
+    unet: nn.Module, scheduler: DDIMScheduler, batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Weighted loss of one batch and its plain v-prediction error."""
+    latents, states, steps = batch
+    noise = torch.randn_like(latents)
+    noisy = scheduler.add_noise(latents, noise, steps).contiguous(memory_format=torch.channels_last)
+    target = scheduler.get_velocity(latents, noise, steps)
+    error = (unet(noisy, steps, states).sample - target).pow(2).mean((1, 2, 3))
+    weights = timestep_weights(scheduler).to(error)[steps]
+    return {"loss": (error * weights).mean(), "v": error.mean(), "v_high": error[steps >= 700].mean()}
+
+
+def assemble(
+    unet: UNet2DConditionModel, autoencoder: AutoencoderKL, encoder: CLIPTextModel, tokenizer: CLIPTokenizer
+) -> StableDiffusionPipeline:
+    """The parts as one StableDiffusionPipeline without a safety checker (it could only ever draw emoji)."""
+    pipeline = StableDiffusionPipeline(
+        vae=autoencoder,
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def sample_sheet(pipeline: StableDiffusionPipeline, styles: Sequence[str | None], file: Path) -> None:
+    """Draw SHEET_PROMPTS, a row a style, and save them as one picture."""
+    rows = []
+    for style in styles:
+        prompts = [f"{p}, {STYLES[style][0]}" if style else p for p in SHEET_PROMPTS]
+        generators = [torch.Generator().manual_seed(seed) for seed in range(len(prompts))]
+        drawn = pipeline(
+            prompts, num_inference_steps=10, guidance_scale=2.0, generator=generators, output_type="np"
+        ).images
+        rows.append(np.concatenate(list(drawn), axis=1))
+    Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(file)
+
+
+def train_base(
+    run: Run,
+    sampler: Sampler,
+    autoencoder: AutoencoderKL,
+    unet: UNet2DConditionModel | None = None,
+    batch: int = 32,
+) -> None:
+    """Train the UNet (on from `unet` if given); the averaged weights go to `run.folder / "model"`."""
+    unet = (unet or build_unet()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    scheduler = build_scheduler()
+    optimizer = torch.optim.AdamW(
+        unet.parameters(), lr=run.peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
+    model, optimizer = run.accelerator.prepare(unet, optimizer)
+    average = Average(unet, 0.998)
+    share = batch // run.accelerator.num_processes
+
+    def sample(folder: Path) -> None:
+        unet.save_pretrained(folder / "model")
+        unet.eval()
+        pipeline = assemble(unet, autoencoder, sampler.encoder, sampler.tokenizer)
+        sample_sheet(pipeline, LOOKS, folder / f"sheet-{run.done:06d}.png")
+        unet.train()
+
+    for _ in run.loop(
+        optimizer, lambda _: denoising_loss(model, scheduler, sampler.batch(share)), average, sample
+    ):
+        pass

@@ -1,0 +1,62 @@
+"""Puts finished stages together as the embedded model: the base as a StableDiffusionPipeline folder in half
+precision, and each LoRA by importing its run's accelerate state folder into the store.
+
+Knows nothing of how the stages were trained.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from weights.importer import import_lora
+from weights.store import Store
+from weights.train.denoiser import assemble
+
+GENERATION = {"num_inference_steps": 10, "guidance_scale": 2.0, "solver": "ddim"}
+LICENCES = {
+    "notoemoji": (
+        "OFL-1.1",
+        "Trained on Noto Color Emoji, Copyright 2013 Google LLC, SIL Open Font License 1.1",
+    ),
+    "openmoji": ("CC-BY-SA-4.0", "Trained on OpenMoji, the open-source emoji and icon project, CC BY-SA 4.0"),
+}
+
+
+def export(runs: Path, embedded: Path, looks: Sequence[str]) -> None:
+    """Write `embedded/base` and `embedded/loras` from the run folders, in place of what was there."""
+    decoder = runs / "decoder" / "model"
+    pipeline = assemble(
+        UNet2DConditionModel.from_pretrained(runs / "base" / "model"),
+        AutoencoderKL.from_pretrained(decoder if decoder.exists() else runs / "autoencoder" / "model"),
+        CLIPTextModel.from_pretrained(runs / "text" / "model"),
+        CLIPTokenizer.from_pretrained(runs / "text" / "tokenizer"),
+    )
+    for part in ("base", "loras"):
+        shutil.rmtree(embedded / part, ignore_errors=True)
+    base = embedded / "base"
+    pipeline.to(dtype=torch.float16).save_pretrained(base, safe_serialization=True)
+    (base / "generation.json").write_text(json.dumps(GENERATION, indent=2) + "\n", encoding="utf-8")
+    store = Store(embedded / "loras")
+    for look in looks:
+        licence, attribution = LICENCES[look]
+        imported = import_lora(
+            runs / f"lora-{look}" / "state",
+            name=look,
+            base=base,
+            store=store,
+            alias="stable",
+            origin=f"weights train lora-{look}",
+            license=licence,
+            attribution=attribution,
+            dtype=torch.float16,
+        )
+        print(f"{imported.version} ← {imported.file.name}")
+    total = sum(file.stat().st_size for file in embedded.rglob("*") if file.is_file())
+    print(f"{embedded}: {total / 1e6:.1f} MB")
