@@ -209,9 +209,7 @@ class Diffuser:
         try:
             return self._solvers.table(row.solver, row.steps)
         except UnsupportedSolver as error:
-            raise InvalidInput(
-                "solver", f"{row.solver} can't take {row.steps} steps on this model"
-            ) from error
+            raise InvalidInput("solver", f"{row.solver} can't take {row.steps} steps here") from error
 
     def _refusal(self, solver: str) -> str | None:
         try:

@@ -1,4 +1,4 @@
-"""Folders every room's tests may need: tiny Stable Diffusion models of the true architecture with random weights."""
+"""What any room's tests may need: tiny Stable Diffusion folders with random weights, and the warnings to expect."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A base folder of each kind: "sd15", "sd2", "emoji" (see tests/tiny_models.py). 16x16 pixels. Read only."""
+    """A base folder of each kind: "sd15", "sd2", "emoji" (tests/tiny_models.py), 16x16 pixels. Read only."""
     from tests.tiny_models import UNETS, write_folder
 
     root = tmp_path_factory.mktemp("base")
