@@ -1,5 +1,6 @@
 import base64
 import struct
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from predictor.contract import (
     read_tensors,
     requested_outputs,
 )
-from predictor.errors import InvalidInput, QueueFull, ServingError
+from predictor.errors import InvalidInput, QueueFull
 
 LIMITS = Limits(solvers=("ddim", "euler"))
 
@@ -146,14 +147,14 @@ def test_a_wrong_parameter_is_refused_by_its_name(parameters: dict[str, Any], fi
 def test_raw_text_of_a_wrong_length_or_encoding_is_refused(datatype: str, raw: bytes) -> None:
     prompt = InferInput("prompt", [1], datatype)
     prompt._raw_data = raw
-    with pytest.raises(InvalidInput, match="^prompt: "):
+    with pytest.raises(InvalidInput, match=r"^prompt: "):
         read_tensors(InferRequest("emoji", [prompt]), 4)
 
 
 def test_raw_numbers_of_a_wrong_length_are_refused() -> None:
     seed = InferInput("seed", [1], "INT64")
     seed._raw_data = b"\x00" * 7
-    with pytest.raises(InvalidInput, match="^seed: must have 8 bytes of data, has 7"):
+    with pytest.raises(InvalidInput, match=r"^seed: must have 8 bytes of data, has 7"):
         read_tensors(InferRequest("emoji", [InferInput("prompt", [1], "BYTES", ["a"]), seed]), 4)
 
 
@@ -164,7 +165,7 @@ def test_grpc_contents_in_the_wrong_field_are_refused() -> None:
             {"name": "seed", "datatype": "INT64", "shape": [1], "contents": {"fp32_contents": [1.0]}},
         ]
     )
-    with pytest.raises(InvalidInput, match="^seed: has shape"):
+    with pytest.raises(InvalidInput, match=r"^seed: has shape"):
         read_tensors(InferRequest.from_grpc(message), 4)
 
 
@@ -180,7 +181,7 @@ def test_a_server_may_have_more_fields() -> None:
         parameters={"metadata": pb.InferParameter(bool_param=True)},
     )
     assert read_tensors(InferRequest.from_grpc(message), 4, fields) == [{"prompt": "a", "metadata": True}]
-    with pytest.raises(InvalidInput, match="^metadata: must be true or false"):
+    with pytest.raises(InvalidInput, match=r"^metadata: must be true or false"):
         read_instances({"instances": [{"prompt": "a", "metadata": 1}]}, 4, fields)
 
 
@@ -249,7 +250,7 @@ def test_the_ends_of_the_ranges_are_accepted() -> None:
 
 
 def test_all_pictures_of_a_request_have_one_size() -> None:
-    with pytest.raises(InvalidInput, match="^width: must be the same"):
+    with pytest.raises(InvalidInput, match=r"^width: must be the same"):
         check_pictures([{"prompt": "a", "width": 8}, {"prompt": "b", "width": 16}], LIMITS)
 
 
@@ -278,7 +279,7 @@ def test_a_written_request_is_read_back_by_grpc_and_by_rest(wanted: list[Picture
 
 
 def test_a_written_request_has_no_holes() -> None:
-    with pytest.raises(InvalidInput, match="^seed: "):
+    with pytest.raises(InvalidInput, match=r"^seed: "):
         infer_request("emoji", [PictureRequest("a", seed=1), PictureRequest("b")])
 
 
@@ -331,7 +332,7 @@ def test_requested_outputs_keep_their_order_and_must_exist() -> None:
     assert requested_outputs(ask("lora", "image")) == ("lora", "image")
     assert requested_outputs(ask()) == ("image", "seed", "lora")
     for names in (("pixels",), ("image", "image")):
-        with pytest.raises(InvalidInput, match="^outputs: "):
+        with pytest.raises(InvalidInput, match=r"^outputs: "):
             requested_outputs(ask(*names))
 
 
@@ -382,7 +383,7 @@ def test_a_wrong_binary_size_is_refused(size: object) -> None:
             ]
         }
     )
-    with pytest.raises(InvalidInput, match="^seed: binary_data_size"):
+    with pytest.raises(InvalidInput, match=r"^seed: binary_data_size"):
         decode_body(head + b"1234", str(len(head)), "emoji")
 
 
@@ -420,10 +421,8 @@ def serve_v2(body: bytes, json_length: str | None) -> None:
 
 @given(bodies, st.binary(max_size=8), st.none() | st.text(max_size=3) | st.integers(0, 300).map(str))
 def test_any_v2_body_is_served_or_refused(body: dict[str, Any], tail: bytes, json_length: str | None) -> None:
-    try:
+    with suppress(InvalidInput):
         serve_v2(orjson.dumps(body) + tail, json_length)
-    except ServingError as error:
-        assert error.http_status == 400
 
 
 @given(
@@ -434,10 +433,8 @@ def test_any_v2_body_is_served_or_refused(body: dict[str, Any], tail: bytes, jso
     | json_values
 )
 def test_any_v1_body_is_served_or_refused(payload: object) -> None:
-    try:
+    with suppress(InvalidInput):
         check_pictures(read_instances(parse_json(orjson.dumps(payload)), 4), LIMITS)
-    except ServingError as error:
-        assert error.http_status == 400
 
 
 raw_tensors = st.tuples(
@@ -453,10 +450,8 @@ def test_any_raw_grpc_message_is_served_or_refused(parts: list[tuple[Field, list
         ],
         raw_input_contents=[raw for _, _, raw in parts],
     )
-    try:
+    with suppress(InvalidInput):
         check_pictures(read_tensors(InferRequest.from_grpc(message), 4), LIMITS)
-    except ServingError as error:
-        assert error.http_status == 400
 
 
 @pytest.mark.parametrize(
