@@ -136,8 +136,8 @@ EVERYDAY: dict[str, tuple[str, ...]] = {
 }
 
 PAINTABLE: tuple[str, ...] = tuple(
-    line.strip()
-    for line in """
+    " ".join(name.split())
+    for name in """
     red apple; pear; banana; lemon; strawberry; cherries; grapes; tomato; eggplant; carrot; hot pepper;
     peach; mushroom; watermelon; pineapple; bread; egg; doughnut; cookie; cupcake; birthday cake; candy;
     lollipop; soft ice cream; star; balloon; t-shirt; dress; backpack; running shoe; crown; top hat;
@@ -154,8 +154,7 @@ PAINTABLE: tuple[str, ...] = tuple(
     jack-o-lantern; thumbs up; waving hand; victory hand; slightly smiling face; grinning face; angry
     face; glasses; headphone; books; package; trophy; cocktail glass; hot beverage; bed; video game;
     brain; tooth; bone; paw prints
-    """.replace("\n", ";").split(";")
-    if line.strip()
+    """.split(";")
 )
 
 

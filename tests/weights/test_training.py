@@ -1,0 +1,128 @@
+"""Training: prompts, subjects, the resumable run, and every stage for real at a few steps, to an import."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+
+from weights.eval.compositions import load_compositions
+from weights.store import Store
+from weights.train.__main__ import Workshop
+from weights.train.autoencoder import build_autoencoder, fold_whitening, to_tensor
+from weights.train.denoiser import build_scheduler, timestep_weights
+from weights.train.export import export
+from weights.train.pictures import Subject, draw, subjects
+from weights.train.prompts import STYLES, glyphs_by_name, plain_phrase, sample_prompt
+from weights.train.run import Average, Run
+
+
+def test_nothing_that_the_evaluation_asks_for_is_in_the_training_set():
+    trained = {(s.glyph, s.colour or s.feature) for s in subjects()}
+    assert trained.isdisjoint({(c.glyph, c.modifier) for c in load_compositions()})
+
+
+def test_prompts_name_the_subject_and_the_style_only_when_asked():
+    chance = random.Random(0)
+    colour = [sample_prompt(Subject("automobile", colour="blue"), chance) for _ in range(50)]
+    assert all("blue" in p.lower() and ("car" in p.lower() or "automobile" in p.lower()) for p in colour)
+    assert not any("style" in p for p in colour)
+    for look in STYLES:
+        assert STYLES[look][0] in sample_prompt(Subject("cat face", feature="crown"), chance, look)
+
+
+def test_every_glyph_can_be_said_in_many_ways():
+    chance = random.Random(0)
+    for glyph in glyphs_by_name().values():
+        said = {plain_phrase(glyph, chance) for _ in range(40)}
+        assert glyph.name in said
+        assert all(phrase.strip() for phrase in said)
+
+
+def test_the_whitened_autoencoder_has_unit_latents_and_draws_the_same():
+    torch.manual_seed(0)
+    pictures = np.stack([draw(s, "notoemoji") for s in list(subjects())[:6]])
+    autoencoder = build_autoencoder().eval()
+    with torch.no_grad():
+        before = autoencoder.decode(autoencoder.encode(to_tensor(pictures)).latent_dist.mean).sample
+        fold_whitening(autoencoder, pictures)
+        latents = autoencoder.encode(to_tensor(pictures)).latent_dist.mean
+        after = autoencoder.decode(latents).sample
+    assert latents.mean((0, 2, 3)).abs().max() < 1e-3
+    assert (latents.std((0, 2, 3)) - 1).abs().max() < 1e-3
+    assert (before - after).abs().max() < 1e-3
+
+
+def test_timestep_weights_stay_positive_and_up_where_noise_is_high():
+    weights = timestep_weights(build_scheduler())
+    assert weights.shape == (1000,)
+    assert weights.min() >= 0.05
+    assert weights[999] == pytest.approx(0.7)
+
+
+def test_an_average_swaps_there_and_back():
+    layer = torch.nn.Linear(2, 2)
+    average = Average(layer, 0.9)
+    with torch.no_grad():
+        layer.weight += 1
+    average.update()
+    live = layer.weight.detach().clone()
+    average.swap()
+    assert not torch.equal(layer.weight, live)
+    average.swap()
+    assert torch.equal(layer.weight, live)
+
+
+def train_line(folder, steps, stop=None):
+    """A run of a straight line fit; returns the weight after `stop` steps (a kill) or at the end."""
+    torch.manual_seed(0)
+    run = Run(folder, "line", steps, device="cpu", save_every=5, peak=0.1, warmup=1)
+    line = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.AdamW(line.parameters(), lr=0.1)
+    line, optimizer = run.accelerator.prepare(line, optimizer)
+    x = torch.linspace(-1, 1, 8)[:, None]
+    for done in run.loop(optimizer, lambda _: {"loss": (line(x) - 3 * x).pow(2).mean()}, Average(line, 0.9)):
+        if done == stop:
+            break
+    return run.done, line.weight.item()
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_as_if_it_had_not(tmp_path):
+    whole = train_line(tmp_path / "whole", 20)
+    assert train_line(tmp_path / "parts", 20, stop=10)[0] == 10
+    assert train_line(tmp_path / "parts", 20) == pytest.approx(whole)
+    assert train_line(tmp_path / "parts", 20) == pytest.approx(whole)  # nothing left to do
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    """Every stage for two steps on a few subjects, then export."""
+    folder = tmp_path_factory.mktemp("train")
+    workshop = Workshop(folder / "runs", "cpu")
+    every = workshop.subjects
+    workshop.subjects = [*every[:30], *every[300:310], *every[-10:]]
+    for stage in ("autoencoder", "text", "base", "lora-notoemoji", "lora-openmoji", "decoder"):
+        workshop.start(stage, steps=2, batch=4, warm=None)
+    export(folder / "runs", folder / "embedded", ("notoemoji", "openmoji"))
+    return folder / "embedded"
+
+
+def test_training_ends_in_a_folder_that_diffusers_loads_and_two_imported_loras(embedded):
+    store = Store(embedded / "loras")
+    assert sorted(map(str, store.versions())) == ["notoemoji@1", "openmoji@1"]
+    pipeline = StableDiffusionPipeline.from_pretrained(embedded / "base", use_safetensors=True)
+    pipeline.set_progress_bar_config(disable=True)
+    tensors = store.load(store.resolve("openmoji"))
+    pipeline.load_lora_weights(dict(tensors), adapter_name="openmoji")
+    loaded = sum(".lora_A." in name or ".lora_B." in name for name, _ in pipeline.unet.named_parameters())
+    assert loaded == len(tensors) > 0
+    drawn = pipeline("cat", num_inference_steps=2, guidance_scale=2.0, output_type="np").images
+    assert drawn.shape == (1, 128, 128, 3)
+    assert isinstance(pipeline.vae, AutoencoderKL)
+
+
+def test_the_lora_run_keeps_the_replaced_systems_kind_of_folder(embedded):
+    state = embedded.parent / "runs" / "lora-notoemoji" / "state"
+    names = {file.name for file in state.iterdir()}
+    assert {"pytorch_lora_weights.bin", "pytorch_model.bin", "optimizer.bin", "random_states_0.pkl"} <= names
