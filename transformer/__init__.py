@@ -1,4 +1,4 @@
-"""The edge of the service: language, translation, pictures and the KServe transformer in front of the predictor.
+"""The edge of the service: language, translation, pictures, and the KServe transformer before the predictor.
 
-It knows nothing of torch diffusion or LoRA files; of the predictor it imports the wire contract and the errors only.
+It knows nothing of diffusion or LoRA files; of the predictor it imports the wire contract and the errors.
 """

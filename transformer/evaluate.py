@@ -1,14 +1,16 @@
-"""`python -m transformer.evaluate` (`make eval-ko`): does the English of a Korean sentence name the right emoji?
+"""`python -m transformer.evaluate`: does the English of a Korean sentence name the right emoji?
 
-The sentences in `eval_ko.jsonl` were written before the glossary, as people type them, each with the emoji that count as
-right. About a quarter of them is held out: the glossary is not tuned on those, and their failures are shown only on request.
+The sentences in `eval_ko.jsonl` were written before the glossary, as people type them, each with the emoji
+that count as right. About a quarter of them is held out: the glossary is not tuned on those, and their
+failures are shown only on request.
 
-The rule. Every covered emoji is scored against the English, and the best one must be among the right ones; when several
-share the best score, all of them must be. The words of the English count by how few emoji they fit (inverse document
-frequency over names and keywords): in full when the word is in the emoji's name, at 0.6 when it is only a keyword, and at
-half of that behind a "with", "and", "in" … or a later "-ing" verb, where it is not the head. Each word of the emoji's name
-that the English lacks takes 0.3 of its own weight off. So a second noun that fits another emoji better is a failure. Where
-the sentence asks for a colour, a feature or a doing, one of the words for it has to be in the English as well.
+The rule. Every covered emoji is scored against the English, and the best one must be among the right ones;
+when several share the best score, all of them must be. The words of the English count by how few emoji they
+fit (inverse document frequency over names and keywords): in full when the word is in the emoji's name, at
+0.6 when it is only a keyword, and at half of that behind a "with", "and", "in" … or a later "-ing" verb,
+where it is not the head. Each word of the emoji's name that the English lacks takes 0.3 of its own weight
+off. So a second noun that fits another emoji better is a failure. Where the sentence asks for a colour, a
+feature or a doing, one of the words for it has to be in the English as well.
 
 Knows the names of the emoji (`--glyphs`) and the translator; it draws nothing.
 """
@@ -42,7 +44,7 @@ _CONNECTIVES = frozenset("with and in on at for from under over by wearing holdi
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One Korean sentence, the emoji that count as right, and alternatives of words that must be in the English."""
+    """A Korean sentence, the emoji that count as right, and words of which one must be in the English."""
 
     text: str
     emoji: tuple[str, ...]

@@ -1,10 +1,12 @@
-"""`python -m transformer.translation.build`: joins CLDR's Korean and English emoji annotations into `emoji_names.tsv`.
+"""`python -m transformer.translation.build`: joins CLDR's Korean and English names into `emoji_names.tsv`.
 
-Run by a developer when CLDR has a new version, never at run time. It wants the `annotations` folder of the npm package
-`cldr-annotations-full` and, for sequences, the `annotationsDerived` folder of `cldr-annotations-derived-full`.
+Run by a developer when CLDR has a new version, never at run time. It wants the `annotations` folder of the
+npm package `cldr-annotations-full` and, for sequences, the `annotationsDerived` folder of
+`cldr-annotations-derived-full`.
 
-A row is `korean <tab> english <tab> emoji`. Names keep their emoji. A Korean keyword becomes a row when it consists of nouns
-and points at no more than two emoji; it stands for the one whose Korean name holds it, else for the one with fewer keywords.
+A row is `korean <tab> english <tab> emoji`. Names keep their emoji. A Korean keyword becomes a row when it
+consists of nouns and points at no more than two emoji; it stands for the one whose Korean name holds it,
+else for the one with fewer keywords.
 """
 
 import argparse
@@ -30,7 +32,7 @@ def read_annotations(folder: Path, locale: str) -> dict[str, dict[str, list[str]
 
 
 def join_names(folder: Path) -> dict[str, tuple[str, str]]:
-    """`{emoji: (korean name, english name)}` where both exist, without skin tones and `group: member` names."""
+    """`{emoji: (korean name, english name)}`, without skin tones and names such as "flag: Japan"."""
     english, korean = read_annotations(folder, "en"), read_annotations(folder, "ko")
     names = {}
     for emoji, annotation in korean.items():

@@ -1,4 +1,4 @@
-"""A bounded cache in front of a translator: the same text is translated once, also when it is asked for concurrently.
+"""A bounded cache before a translator: the same text is translated once, also when asked for concurrently.
 
 Least recently used entries leave first. Failures are not kept. Knows nothing of languages or backends.
 """
@@ -14,7 +14,7 @@ from transformer.translation.translator import Backend, Translation, Translator
 
 @dataclass(slots=True)
 class CacheStats:
-    """Counts since the start. Every text asked for is one of a hit, a miss or a joined one (translation under way)."""
+    """Counts since the start. A text asked for is a hit, a miss, or joined to a translation under way."""
 
     hits: int = 0
     misses: int = 0
@@ -23,9 +23,12 @@ class CacheStats:
 
 
 class CachedTranslator:
-    """A `Translator` that keeps the last `max_entries` translations of another one, keyed by backend and normal spelling.
+    """A `Translator` that keeps the last `max_entries` translations of another one.
 
-    All calls must come from one event loop. A caller that is cancelled does not stop a translation others may wait for.
+    The key is the backend and the text in its normal spelling.
+
+    All calls must come from one event loop. A caller that is cancelled does not stop a translation others
+    may wait for.
     """
 
     def __init__(self, translator: Translator, max_entries: int) -> None:
@@ -73,7 +76,8 @@ class CachedTranslator:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return [
-            await asyncio.shield(answer) if isinstance(answer, asyncio.Future) else answer for answer in answers
+            await asyncio.shield(answer) if isinstance(answer, asyncio.Future) else answer
+            for answer in answers
         ]
 
     async def _fill(self, missing: dict[tuple[str, str], asyncio.Future[Translation]]) -> None:

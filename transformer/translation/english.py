@@ -1,9 +1,9 @@
 """English word order for a Korean sentence that was cut into known pieces.
 
-Korean puts everything before the noun it belongs to, and the verb last. Here adjectives and doings without an object go
-before their noun ("smiling dog"), things worn, held or eaten behind it ("cat with crown"), and a closing verb is told as
-what its subject is doing ("sleeping cat"). Knows no Korean: of a piece it sees the part, the English, the role of its
-particle and the kind of its ending.
+Korean puts everything before the noun it belongs to, and the verb last. Here adjectives and doings without
+an object go before their noun ("smiling dog"), things worn, held or eaten behind it ("cat with crown"), and
+a closing verb is told as what its subject is doing ("sleeping cat"). Knows no Korean: of a piece it sees
+the part, the English, the role of its particle and the kind of its ending.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,10 @@ _SIDES: tuple[Role, ...] = ("adjunct", "with", "like")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A known word or phrase. `entry` is None for a gap: punctuation (with ending "final" for a full stop) or an unknown word."""
+    """A known word or phrase. `entry` is None for an unknown noun and for punctuation.
+
+    A full stop has the ending "final".
+    """
 
     entry: Entry | None
     role: Role = ""
@@ -127,9 +130,11 @@ class Sentence:
             self._add_predicate(Entry("drop", ""), piece, following)
 
     def _add_predicate(self, entry: Entry, piece: Piece, following: Piece | None) -> None:
-        # In front of "것", "때" or a noun that is left out or unknown there is nothing for the clause to go with.
-        left_out = following and not following.ending and (
-            following.entry is None or following.entry.part in ("light", "drop")
+        # In front of a noun that is left out or unknown there is nothing for the clause to go with.
+        left_out = (
+            following
+            and not following.ending
+            and (following.entry is None or following.entry.part in ("light", "drop"))
         )
         if piece.ending == "attributive" and not left_out:
             self._relate(entry)
@@ -165,7 +170,7 @@ class Sentence:
             self._after.append(f"{entry.english if entry.part == 'transitive' else 'with'} {last}")
 
     def _strike(self, closing: bool) -> None:
-        """ "Not this one, but …": takes the latest noun back. At the end of a sentence there is no other to draw."""
+        """Takes the latest noun back ("not this one, but …"), unless the sentence ends here."""
         if closing:
             self._close()
         elif self._open:
@@ -173,7 +178,7 @@ class Sentence:
         self._adjacent = False
 
     def _tell(self, entry: Entry, closing: bool) -> None:
-        """A verb that closes a clause or leads on to the next one: it tells something of the nouns before it."""
+        """A verb that closes a clause or leads on to the next: it tells something of the nouns before."""
         things = [phrase for phrase in self._open if not phrase.setting and phrase.role not in _SIDES]
         subjects = [phrase for phrase in things if phrase.role in _SUBJECTS]
         last = things[-1] if things else None

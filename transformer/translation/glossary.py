@@ -1,7 +1,7 @@
-"""The default backend: emoji names and everyday words, put into English by rules. Offline, no torch, about a millisecond.
+"""The default backend: emoji names and everyday words, put into English by rules. Offline and without torch.
 
-It is a translator for pictures: what says nothing about the picture ("오늘", "그려 주세요") is known and left out; a content
-word that is not known is left out and reported. Knows no requests and no cache.
+It is a translator for pictures: what says nothing about the picture ("오늘", "그려 주세요") is known and
+left out; a content word that is not known is left out and reported. Knows no requests and no cache.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _FULL_STOPS = ("SF", "SE")
 class GlossaryTranslator:
     """Translates on one worker thread, so that a long text does not hold up the event loop.
 
-    Loads Kiwi's model and the word lists in the constructor (1 to 4 s). `translate` raises nothing for any text.
+    Loads Kiwi's model and the word lists in the constructor (1 to 5 s). No text makes `translate` raise.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,8 @@ class GlossaryTranslator:
             if entry is None:
                 entry = _read_foreign(text, first.stem or first, "before" if first.stem else "noun")
             if entry is None and _carries_meaning(first):
-                unknown[first.lemma if first.category == "predicate" else text[first.start : first.end]] = None
+                typed = text[first.start : first.end]
+                unknown[first.lemma if first.category == "predicate" else typed] = None
             if entry is None and first.category in ("predicate", "adverb"):
                 entry = Entry("drop", "")  # unknown as well, but it holds the nouns around it together
             final = first.category == "break" and first.tag in _FULL_STOPS
@@ -69,7 +70,7 @@ class GlossaryTranslator:
 
 
 def _read_foreign(text: str, word: Word, part: Part) -> Entry | None:
-    """A word in Latin letters stays as typed ("cute하다" as well); numbers and counters are known to say nothing."""
+    """A word in Latin letters stays as typed; numbers and counters are known to say nothing."""
     if word.tag == "SL":
         return Entry(part, text[word.start : word.end])
     if word.tag in _KNOWN_EMPTY or word.category == "symbol":

@@ -1,4 +1,4 @@
-"""Which language a prompt is in, and the one spelling under which the same Korean text is always the same string.
+"""Which language a prompt is in, and the one spelling for all ways to write the same Korean text.
 
 Knows Unicode only: no dictionary, no morphology, no backend.
 """
@@ -11,7 +11,8 @@ Language = Literal["ko", "en"]
 LanguageChoice = Literal["auto", "ko", "en"]
 LANGUAGE_CHOICES: tuple[str, ...] = get_args(LanguageChoice)
 
-# Conjoining jamo (+ Extended-A, Extended-B), compatibility jamo, syllables, halfwidth jamo (Unicode 16, chapter 18.6).
+# Conjoining jamo (+ Extended-A, Extended-B), compatibility jamo, syllables, halfwidth jamo (Unicode 16,
+# chapter 18.6).
 _HANGUL = re.compile("[\u1100-\u11ff\ua960-\ua97f\ud7b0-\ud7ff\u3131-\u318e\uac00-\ud7a3\uffa0-\uffdc]")
 
 _HALFWIDTH = {
@@ -23,7 +24,7 @@ _LEADS = "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ"
 _VOWELS = "ㅏㅐㅑㅒㅓㅔㅕㅖㅗㅘㅙㅚㅛㅜㅝㅞㅟㅠㅡㅢㅣ"
 _TAILS = "ㄱㄲㄳㄴㄵㄶㄷㄹㄺㄻㄼㄽㄾㄿㅀㅁㅂㅄㅅㅆㅇㅈㅊㅋㅌㅍㅎ"
 _SPELT_SYLLABLE = re.compile(f"([{_LEADS}])([{_VOWELS}])([{_TAILS}](?![{_VOWELS}]))?")
-# Laughing or crying ("ㅋㅋㅠㅠ"), not syllables being spelt: a doubled letter at the start, or a doubled vowel.
+# Laughing or crying ("ㅋㅋㅠㅠ"), no spelt syllable: a doubled letter at the start, or a doubled vowel.
 _SOUND = re.compile(rf"^(.)\1|([{_VOWELS}])\2")
 _JAMO_RUN = re.compile("[\u3131-\u3163]+")
 
@@ -41,8 +42,9 @@ def detect_language(text: str) -> Language:
 def normalise(text: str) -> str:
     """The NFC form of `text`, with halfwidth jamo widened and syllables spelt letter by letter put together.
 
-    `"ㄱㅗㅇㅑㅇㅇㅣ"` becomes `"고양이"`; letters that stand for a sound, such as `"ㅋㅋㅋ"` and `"ㅠㅠ"`, stay. Runs of
-    white space become one blank, and the ends are stripped. The result is a fixed point of this function.
+    `"ㄱㅗㅇㅑㅇㅇㅣ"` becomes `"고양이"`; letters that stand for a sound, such as `"ㅋㅋㅋ"` and `"ㅠㅠ"`,
+    stay. Runs of white space become one blank, and the ends are stripped. The result is a fixed point of
+    this function.
     """
     text = unicodedata.normalize("NFC", text).translate(_HALFWIDTH)
     return " ".join(_JAMO_RUN.sub(_compose_run, text).split())

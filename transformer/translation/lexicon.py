@@ -1,8 +1,9 @@
 """The glossary's words: what a Korean word or phrase is in English and what part it plays there.
 
-Two files. `words.tsv` is written by hand: everyday words, and phrases as the dictionary forms of their words without
-particles ("비 오다" covers "비가 와요" and "비 오는"). `emoji_names.tsv` comes from CLDR (see `build`) and is matched as typed.
-Knows no grammar: `morphology` finds the words, `english` puts them in order.
+Two files. `words.tsv` is written by hand: everyday words, and phrases as the dictionary forms of their
+words without particles ("비 오다" covers "비가 와요" and "비 오는"). `emoji_names.tsv` comes from CLDR (see
+`build`) and is matched as typed. Knows no grammar: `morphology` finds the words, `english` puts them in
+order.
 """
 
 from collections import defaultdict
@@ -73,9 +74,10 @@ class Lexicon:
                     self._names["".join(key)] = entry
 
     def match(self, text: str, words: Sequence[Word], start: int) -> tuple[Entry | None, int]:
-        """The entry for the longest phrase at `words[start]`, and how many words it takes (1 when there is none).
+        """The entry for the longest phrase at `words[start]`, and how many words it takes (1 without one).
 
-        `text` is what `words` were found in. A hand-written phrase goes before an emoji name of the same length.
+        `text` is what `words` were found in. A hand-written phrase goes before an emoji name of the same
+        length.
         """
         if words[start].category == "break":
             return None, 1

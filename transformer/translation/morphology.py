@@ -1,4 +1,4 @@
-"""Kiwi's morphemes folded into words: a noun with its particle, a verb in its dictionary form with its ending.
+"""Kiwi's morphemes folded into words: a noun with its particle, a verb by its dictionary form and ending.
 
 Knows Korean morphology (tags of the Sejong set), no English and no vocabulary.
 """
@@ -32,7 +32,8 @@ _PRE_ANALYSED = {"우는": [("울", "VV"), ("는", "ETM")], "쓴": [("쓰", "VV"
 class Word:
     """One word of the sentence, `text[start:end]` without its particle.
 
-    `lemma` is the dictionary form. `form` is the attributive ending as a letter (`"ㄴ"` in "달린", `"는"` in "달리는").
+    `lemma` is the dictionary form. `form` is the attributive ending as a letter (`"ㄴ"` in "달린", `"는"`
+    in "달리는").
     """
 
     lemma: str
@@ -78,7 +79,9 @@ class Morphology:
                 _attach_particle(words, token, tag)
             elif tag in ("XSV", "XSA") and words and words[-1].category in ("noun", "adverb"):
                 stem = words.pop()
-                words.append(Word(f"{stem.lemma}{token.form}다", "predicate", "VV", stem.start, token.end, stem=stem))
+                words.append(
+                    Word(f"{stem.lemma}{token.form}다", "predicate", "VV", stem.start, token.end, stem=stem)
+                )
             elif tag == "XSN" and words and words[-1].category == "noun":
                 words[-1].end = token.end
             else:

@@ -19,9 +19,9 @@ TRANSLATOR_NAMES: tuple[str, ...] = get_args(TranslatorName)
 class Translation:
     """One prompt in English, and where that English came from.
 
-    `backend` is `"none"` for a prompt that was English already (`english` is then the prompt itself, byte for byte).
-    `unknown` holds the Korean words that the backend left out because it does not know them: as typed, verbs and
-    adjectives in their dictionary form.
+    `backend` is `"none"` for a prompt that was English already (`english` is then the prompt itself, byte
+    for byte). `unknown` holds the Korean words that the backend left out because it does not know them: as
+    typed, verbs and adjectives in their dictionary form.
     """
 
     english: str
@@ -31,12 +31,14 @@ class Translation:
 
 
 class Translator(Protocol):
-    """A Korean-to-English backend. `translate` keeps the order and may be called concurrently on one event loop."""
+    """A Korean-to-English backend. `translate` may be called concurrently, on one event loop."""
 
     @property
-    def name(self) -> Backend: ...
+    def name(self) -> Backend:
+        """The backend that every `Translation` of it carries."""
 
-    async def translate(self, texts: Sequence[str]) -> list[Translation]: ...
+    async def translate(self, texts: Sequence[str]) -> list[Translation]:
+        """One translation a text, in order; `english` is empty where nothing could be translated."""
 
     def close(self) -> None:
         """Ends the worker thread; a later `translate` fails."""
@@ -61,10 +63,10 @@ async def translate_prompts(
 def build_translator(
     name: TranslatorName, model_dir: Path | None = None, cache_size: int = 10_000
 ) -> Translator:
-    """The named backend with a cache in front of it. Loads its data: about a second, so call it before serving.
+    """The named backend with a cache in front of it. It loads its data, for seconds: call it before serving.
 
-    `model_dir` is the local Hugging Face encoder-decoder folder of `"seq2seq"`, unused by `"glossary"`. Raises
-    `ValueError` for an unknown name, a missing folder or a folder that holds no such model.
+    `model_dir` is the local Hugging Face encoder-decoder folder of `"seq2seq"`, unused by `"glossary"`.
+    Raises `ValueError` for an unknown name, a missing folder or a folder that holds no such model.
     """
     from transformer.translation.cache import CachedTranslator
 
