@@ -1,0 +1,98 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from predictor.settings import read_settings
+
+
+def test_the_defaults_are_a_laptops() -> None:
+    settings = read_settings([], {})
+    assert (settings.base_dir, settings.lora_dir) == (Path("/mnt/models/base"), Path("/mnt/models/loras"))
+    assert (settings.server.host, settings.server.http_port, settings.server.grpc_port) == (
+        "127.0.0.1",
+        8080,
+        8081,
+    )
+    assert settings.server.enable_docs
+    assert not settings.log_prompts
+    assert (settings.device, settings.dtype, settings.default_look) == ("auto", "auto", None)
+
+
+def test_a_flag_beats_the_environment() -> None:
+    assert read_settings([], {"MODEL_DIR": "/a"}).base_dir == Path("/a/base")
+    assert read_settings(["--model_dir", "/b"], {"MODEL_DIR": "/a"}).base_dir == Path("/b/base")
+
+
+def test_a_pipeline_folder_is_its_own_base(tmp_path: Path) -> None:
+    assert read_settings(["--model_dir", str(tmp_path)], {}).base_dir == tmp_path / "base"
+    (tmp_path / "model_index.json").write_text("{}", encoding="utf-8")
+    settings = read_settings(["--model_dir", str(tmp_path)], {})
+    assert (settings.base_dir, settings.lora_dir) == (tmp_path, tmp_path / "loras")
+
+
+def test_folders_can_be_elsewhere() -> None:
+    settings = read_settings(["--model_dir", "/m", "--base_dir", "/b", "--lora_dir", "/l"], {})
+    assert (settings.base_dir, settings.lora_dir) == (Path("/b"), Path("/l"))
+
+
+def test_every_flag_arrives() -> None:
+    flags = {
+        "device": "cpu",
+        "dtype": "bfloat16",
+        "default_look": "openmoji@1",
+        "max_batch_size": 3,
+        "max_queue_rows": 5,
+        "max_rows": 4,
+        "max_steps": 7,
+        "max_size": 64,
+        "max_prompt_chars": 9,
+        "request_timeout": 1.5,
+        "hang_timeout": 2.5,
+        "threads": 2,
+        "log_format": "json",
+    }
+    server = {
+        "host": "0.0.0.0",
+        "http_port": 1,
+        "grpc_port": 2,
+        "max_body_bytes": 10,
+        "drain_delay": 0.5,
+        "grace_period": 4.0,
+        "timeout_keep_alive": 6,
+    }
+    argv = [word for name, value in {**flags, **server}.items() for word in (f"--{name}", str(value))]
+    argv[argv.index("--timeout_keep_alive")] = "--timeout-keep-alive"
+    settings = read_settings(
+        [*argv, "--log_prompts", "--enable_grpc", "false", "--enable_docs_url", "false"], {}
+    )
+    assert {name: getattr(settings, name) for name in flags} == flags
+    assert {name: getattr(settings.server, name) for name in server} == server
+    assert settings.log_prompts
+    assert (settings.server.enable_grpc, settings.server.enable_docs) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--workers", "2"], "--workers must be 1"),
+        (["--max_rows", "9", "--max_queue_rows", "8"], "--max_rows must not be more"),
+        (["--max_steps", "0"], "must be at least 1"),
+        (["--drain_delay", "-1"], "must be from 0"),
+        (["--grace_period", "nan"], "must be from 0"),
+        (["--device", "tpu"], "invalid choice"),
+        (["--max_step", "5"], "unrecognized arguments"),
+    ],
+)
+def test_a_wrong_command_line_ends_the_process(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read_settings(argv, {})
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        read_settings([], {}).max_rows = 3  # type: ignore[misc]
