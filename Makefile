@@ -61,6 +61,10 @@ eval: $(VENV)/dev.stamp ## Measure the embedded model: right emoji, right look, 
 eval-ko: $(VENV)/dev.stamp ## Measure the Korean translation on the sentences written for it
 	$(BIN)/python -m transformer.translation eval
 
+.PHONY: pictures
+pictures: $(VENV)/run.stamp ## Draw the README's picture through the service that `make run` has started
+	$(BIN)/python docs/pictures/hero.py --url http://127.0.0.1:$(HTTP_PORT)
+
 .PHONY: glyphs
 glyphs: $(VENV)/dev.stamp ## Draw the glyphs of Noto Color Emoji and OpenMoji that training and eval compare with
 	$(BIN)/python -m weights glyphs

@@ -79,6 +79,8 @@ def check_ports(ports: Sequence[Port]) -> None:
     """Raises QuickstartError when two ports are the same or one can't be listened on."""
     taken: dict[int, Port] = {}
     for port in ports:
+        if not 0 < port.number < 65536:
+            raise QuickstartError(f"{port.variable}={port.number} is no port; it must be from 1 to 65535.")
         if (other := taken.setdefault(port.number, port)) is not port:
             raise QuickstartError(
                 f"{port.variable} and {other.variable} are both {port.number}; set one to another port."
@@ -112,10 +114,10 @@ async def wait_until_ready(child: Child, url: str) -> None:
     print(f" ready after {time.monotonic() - began:.0f} s")
 
 
-async def draw_first_pictures(transformer: str, folder: Path) -> None:
+async def draw_first_pictures(transformer: str, predictor: str, folder: Path) -> None:
     """Draws every sentence in every look that is served, one request a look, and says where the PNGs are."""
     async with httpx.AsyncClient(base_url=transformer, timeout=600) as client:
-        served = (await client.get("/v2/models")).raise_for_status().json()["models"]
+        served = (await client.get(f"{predictor}/v2/models")).raise_for_status().json()["models"]
         for look in [look for look in LOOKS if look in served] or ["emoji"]:
             request = {
                 "inputs": [
@@ -123,8 +125,10 @@ async def draw_first_pictures(transformer: str, folder: Path) -> None:
                     {"name": "seed", "datatype": "INT64", "shape": [2], "data": [SEED, SEED]},
                 ]
             }
-            reply = (await client.post(f"/v2/models/{look}/infer", json=request)).raise_for_status().json()
-            outputs = {output["name"]: output["data"] for output in reply["outputs"]}
+            reply = await client.post(f"/v2/models/{look}/infer", json=request)
+            if reply.is_error:
+                raise QuickstartError(f"{look}: {reply.status_code} {reply.text}")
+            outputs = {output["name"]: output["data"] for output in reply.json()["outputs"]}
             for (language, sentence), english, picture in zip(
                 SENTENCES.items(), outputs["prompt"], outputs["image"], strict=True
             ):
@@ -134,14 +138,14 @@ async def draw_first_pictures(transformer: str, folder: Path) -> None:
                 print(f"  {path}  {sentence}{translated}")
 
 
-def print_invitation(transformer: str, children: Sequence[Child]) -> None:
+def print_invitation(transformer: str, folder: Path, children: Sequence[Child]) -> None:
     """Says what to try next."""
     body = '{"inputs": [{"name": "prompt", "datatype": "BYTES", "shape": [1], "data": ["빨간 사과"]}]}'
     logs = " and ".join(str(child.log) for child in children)
     print(
         f"\nTry it:\n\n"
         f"  curl -sS {transformer}/v2/models/notoemoji/infer -H 'Content-Type: application/json' "
-        f"-H 'Accept: image/png' \\\n    -d '{body}' -o out/apple.png\n\n"
+        f"-H 'Accept: image/png' \\\n    -d '{body}' -o {folder / 'apple.png'}\n\n"
         f"The API is described at {transformer}/docs, the logs are {logs}.\n"
         "Serving; Ctrl-C stops.",
         flush=True,
@@ -188,8 +192,8 @@ async def run(arguments: argparse.Namespace) -> int:
         await wait_until_ready(children[0], f"{predictor}/v2/models/emoji/ready")
         await wait_until_ready(children[1], f"{transformer}/v2/models/emoji/ready")
         print("Drawing the first pictures:")
-        await draw_first_pictures(transformer, arguments.out)
-        print_invitation(transformer, children)
+        await draw_first_pictures(transformer, predictor, arguments.out)
+        print_invitation(transformer, arguments.out, children)
 
     async with stopped_at_the_end(children, interrupt):
         for name, options in server_arguments(arguments).items():
@@ -210,7 +214,7 @@ async def run(arguments: argparse.Namespace) -> int:
                     file=sys.stderr,
                 )
         if showing.done() and (failure := showing.exception()):
-            print(f"\nThe first pictures failed: {failure!r}", file=sys.stderr)
+            print(f"\nThe first pictures failed: {type(failure).__name__}: {failure}", file=sys.stderr)
         for task in (showing, interrupted, *exits):
             task.cancel()
         clean = interrupted.done() and not interrupted.cancelled()
