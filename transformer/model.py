@@ -3,11 +3,9 @@
 One object for each name that is served; all share one `Studio`. It knows no sockets and no routes.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from kserve import InferRequest, InferResponse, Model
@@ -16,57 +14,21 @@ from starlette.responses import Response
 
 from predictor.contract import binary_outputs, infer_request, read_instances, read_tensors, requested_outputs
 from predictor.edge import event
-from predictor.errors import InvalidInput, UpstreamError
-from transformer.pictures import MEDIA_TYPES, Finish, Provenance, finish
+from predictor.errors import UpstreamError
+from transformer.pictures import MEDIA_TYPES, Finish, Provenance
 from transformer.reply import OUTPUTS, Picture, infer_response, picture_headers, predictions
 from transformer.request import FIELDS, NotAcceptable, Wish, accepted_format, read_wishes
-from transformer.settings import Settings
-from transformer.translation.language import LANGUAGE_CHOICES, LanguageChoice
-from transformer.translation.translator import (
-    Translation,
-    Translator,
-    translate_prompts,
-)
-from transformer.upstream import Upstream, connect
-
-
-class Studio:
-    """What all models share: the translator, the way to the predictor, the threads that encode pictures."""
-
-    alive = True
-    """There is no work behind this process that could hang."""
-
-    upstream: Upstream
-    threads: ThreadPoolExecutor
-
-    def __init__(self, settings: Settings, translator: Translator) -> None:
-        self.settings = settings
-        self.translator = translator
-        self.healthy = False
-
-    async def start(self) -> None:
-        """Open the way to the predictor, which itself may come later."""
-        self.threads = ThreadPoolExecutor(self.settings.picture_threads, thread_name_prefix="pictures")
-        self.upstream = connect(self.settings)
-        self.healthy = True
-
-    async def stop(self, drain_s: float) -> None:
-        """Close everything; the server has let the requests under way end by now."""
-        if self.healthy:
-            self.healthy = False
-            self.translator.close()
-            await self.upstream.close()
-            self.threads.shutdown(wait=False, cancel_futures=True)
+from transformer.studio import English, Studio
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request between its stages."""
+    """One request on its way to the predictor."""
 
     wishes: Sequence[Wish]
-    translations: Sequence[Translation]
+    english: Sequence[English]
     request: InferRequest
-    """What the predictor is asked for; all prompts in it are English."""
+    """What the predictor is asked for."""
     reply: Literal["v1", "v2", "picture"]
     outputs: tuple[str, ...]
     """The outputs of a v2 reply."""
@@ -102,49 +64,41 @@ class EmojiModel(Model):
         """Read the request and translate its prompts.
 
         Raises:
-            InvalidInput: a field is missing, malformed or out of range.
+            InvalidInput: a field is missing, malformed or out of range, or nothing could be translated.
             NotAcceptable: the Accept header asks for what this reply cannot be.
         """
+        log_line = event()
+        log_line["model"] = self.name
         settings = self._studio.settings
-        fields = event()
-        fields |= {"model": self.name}
-        reply: Literal["v1", "v2"] = "v1"
-        request_id = fields.get("request_id", "")
-        outputs: tuple[str, ...] = ()
-        base64 = False
-        picture = None
         if isinstance(payload, InferRequest):
-            reply, request_id = "v2", payload.id
             rows = read_tensors(payload, settings.max_rows, FIELDS)
             outputs = requested_outputs(payload, OUTPUTS)
-            if not payload.from_grpc:
-                base64 = "image" not in binary_outputs(payload, ["image"])
-                picture = accepted_format(headers.get("accept", ""))
+            base64 = not payload.from_grpc and "image" not in binary_outputs(payload, ["image"])
+            picture = None if payload.from_grpc else accepted_format(headers.get("accept", ""))
+            reply: Literal["v1", "v2", "picture"] = "picture" if picture else "v2"
+            request_id = payload.id
         else:
             rows = read_instances(payload, settings.max_rows, FIELDS)
+            outputs, base64, picture, reply, request_id = (), False, None, "v1", None
         wishes = read_wishes(rows, settings, default_format=picture or "png")
-        if picture is not None:
-            if len(wishes) > 1:
-                raise NotAcceptable("Accept: one picture has an image type; ask for JSON when there are more")
-            if wishes[0].finish.format != picture:
-                raise NotAcceptable(f"Accept: the format asked for is {wishes[0].finish.format}")
+        if picture:
+            _check_picture(wishes, picture)
 
-        prompts, negatives = await self._translate(wishes)
-        fields |= {
+        english = await self._studio.translate(wishes)
+        log_line |= {
             "rows": len(wishes),
-            "translated": sum(translation.backend != "none" for translation in prompts),
-            "unknown_words": sum(len(translation.unknown) for translation in prompts),
+            "translated": sum(words.backend != "none" for words in english),
+            "unknown_words": sum(len(words.unknown_words) for words in english),
         }
         if settings.log_prompts:
-            fields |= {
-                "prompts": [(wish.picture.prompt, t.english) for wish, t in zip(wishes, prompts, strict=True)]
-            }
+            log_line["prompts"] = [wish.picture.prompt for wish in wishes]
+            log_line["english"] = [words.prompt for words in english]
         pictures = [
-            replace(wish.picture, prompt=prompt.english, negative_prompt=negative)
-            for wish, prompt, negative in zip(wishes, prompts, negatives, strict=True)
+            replace(wish.picture, prompt=words.prompt, negative_prompt=words.negative_prompt)
+            for wish, words in zip(wishes, english, strict=True)
         ]
-        request = infer_request(self._upstream_name, pictures, request_id)
-        return Job(wishes, prompts, request, "picture" if picture else reply, outputs, base64)
+        request = infer_request(self._upstream_name, pictures, request_id or log_line.get("request_id"))
+        return Job(wishes, english, request, reply, outputs, base64)
 
     async def predict(self, payload: Job, headers: Mapping[str, str]) -> Drawing:
         """Have the predictor draw. Raises what `Upstream.infer` raises."""
@@ -167,24 +121,23 @@ class EmojiModel(Model):
             Picture(
                 file=file,
                 format=wish.finish.format,
-                prompt=translation.english,
+                prompt=words.prompt,
                 seed=seed,
                 lora=lora,
-                language=translation.language,
-                translation_backend=translation.backend,
-                unknown_words=translation.unknown,
+                language=words.language,
+                translation_backend=words.backend,
+                unknown_words=words.unknown_words,
             )
-            for file, wish, translation, seed, lora in zip(
-                files, job.wishes, job.translations, result.seeds, result.loras, strict=True
+            for file, wish, words, seed, lora in zip(
+                files, job.wishes, job.english, result.seeds, result.loras, strict=True
             )
         ]
         if job.reply == "v1":
             return predictions(pictures)
         if job.reply == "picture":
             (picture,) = pictures
-            return Response(
-                picture.file, media_type=MEDIA_TYPES[picture.format], headers=picture_headers(picture)
-            )
+            media_type = MEDIA_TYPES[picture.format]
+            return Response(picture.file, media_type=media_type, headers=picture_headers(picture))
         return infer_response(
             pictures,
             model_name=self.name,
@@ -195,25 +148,20 @@ class EmojiModel(Model):
         )
 
     async def encode(self, drawing: Drawing, finishes: Sequence[Finish]) -> list[bytes]:
-        """The pictures of a drawing as files, made in threads."""
-        loop = asyncio.get_running_loop()
+        """The pictures of a drawing as files."""
         job = drawing.job
-        return await asyncio.gather(
-            *(
-                loop.run_in_executor(self._studio.threads, finish, pixels, how, provenance)
-                for pixels, how, provenance in zip(
-                    drawing.pixels,
-                    finishes,
-                    [
-                        Provenance(translation.english, lora, seed, _source(wish, translation))
-                        for wish, translation, lora, seed in zip(
-                            job.wishes, job.translations, drawing.loras, drawing.seeds, strict=True
-                        )
-                    ],
-                    strict=True,
-                )
+        origins = [
+            Provenance(
+                words.prompt,
+                lora,
+                seed,
+                {"source_prompt": wish.picture.prompt} if words.backend != "none" else {},
             )
-        )
+            for wish, words, lora, seed in zip(
+                job.wishes, job.english, drawing.loras, drawing.seeds, strict=True
+            )
+        ]
+        return await self._studio.encode(drawing.pixels, finishes, origins)
 
     def get_input_types(self) -> list[dict[str, object]]:
         """The inputs, for the model's metadata."""
@@ -223,32 +171,13 @@ class EmojiModel(Model):
         """The outputs, for the model's metadata."""
         return [field.metadata for field in OUTPUTS]
 
-    async def _translate(self, wishes: Sequence[Wish]) -> tuple[list[Translation], list[str]]:
-        """The prompts with their translations, and the negative prompts in English."""
-        texts = [(wish.language, wish.picture.prompt) for wish in wishes]
-        texts += [(wish.language, wish.picture.negative_prompt) for wish in wishes]
-        found: dict[tuple[LanguageChoice, str], Translation] = {}
-        for choice in cast("tuple[LanguageChoice, ...]", LANGUAGE_CHOICES):
-            wanted = list({text for language, text in texts if language == choice and text.strip()})
-            translations = await translate_prompts(self._studio.translator, wanted, choice) if wanted else []
-            found |= {
-                (choice, text): translation for text, translation in zip(wanted, translations, strict=True)
-            }
 
-        prompts, negatives = [], []
-        for wish in wishes:
-            prompt = found[wish.language, wish.picture.prompt]
-            if not prompt.english.strip():
-                raise InvalidInput("prompt", f"no word of it could be translated: {' '.join(prompt.unknown)}")
-            negative = found.get((wish.language, wish.picture.negative_prompt))
-            unknown = prompt.unknown + (negative.unknown if negative else ())
-            prompts.append(replace(prompt, unknown=tuple(dict.fromkeys(unknown))))
-            negatives.append(negative.english if negative else "")
-        return prompts, negatives
-
-
-def _source(wish: Wish, translation: Translation) -> dict[str, str]:
-    return {"source_prompt": wish.picture.prompt} if translation.backend != "none" else {}
+def _check_picture(wishes: Sequence[Wish], picture: str) -> None:
+    """A reply with an image's media type is one picture, in that format."""
+    if len(wishes) > 1:
+        raise NotAcceptable("Accept: one picture has an image type; ask for JSON when there are more")
+    if wishes[0].finish.format != picture:
+        raise NotAcceptable(f"Accept: the format asked for is {wishes[0].finish.format}")
 
 
 def _read_drawing(job: Job, response: InferResponse) -> Drawing:
@@ -265,9 +194,7 @@ def _read_drawing(job: Job, response: InferResponse) -> Drawing:
         loras = [value.decode() if isinstance(value, bytes) else str(value) for value in lora.as_numpy()]
     except (AttributeError, ValueError, TypeError, OverflowError) as error:
         raise UpstreamError("the predictor's answer cannot be read") from error
-    shape_is_right = (
-        pixels.ndim == 4 and pixels.shape[0] == count and pixels.shape[3] == 3 and pixels.size > 0
-    )
-    if pixels.dtype != np.uint8 or not shape_is_right or len(seeds) != count or len(loras) != count:
+    right_shape = pixels.ndim == 4 and pixels.shape[0] == count and pixels.shape[3] == 3 and pixels.size > 0
+    if pixels.dtype != np.uint8 or not right_shape or len(seeds) != count or len(loras) != count:
         raise UpstreamError("the predictor's answer is not what was asked for")
     return Drawing(job, pixels, seeds, loras, response.model_version or "")

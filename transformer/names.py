@@ -12,10 +12,11 @@ from kserve import InferRequest, InferResponse, ModelRepository
 
 from predictor.edge import ServingDataPlane
 from predictor.errors import NotReady, UnknownModel
-from transformer.model import EmojiModel, Studio
+from transformer.model import EmojiModel
+from transformer.studio import Studio
 
 READY_FOR_S = 1.0
-"""How long an answer of the predictor to "ready?" is good for."""
+"""How long the predictor's answer about the default model is good for."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 
@@ -36,11 +37,18 @@ class Names(ServingDataPlane):
         for own_name in own_names:
             models.update(EmojiModel(own_name, self._default, studio))
         self._own_names = frozenset(own_names)
-        self._answers: dict[str, tuple[float, bool]] = {}
+        self._asked_at = float("-inf")
+        self._answer = False
 
     async def ready(self) -> bool:
         """Whether a request for the default model can be served now: the predictor is asked, too."""
-        return await super().ready() and await self._predictor_ready(self._default)
+        if time.monotonic() - self._asked_at > READY_FOR_S and await super().ready():
+            try:
+                self._answer = await self._studio.upstream.ready(self._default)
+            except UnknownModel:
+                self._answer = False
+            self._asked_at = time.monotonic()
+        return self._answer and await super().ready()
 
     async def model_ready(
         self,
@@ -49,9 +57,10 @@ class Names(ServingDataPlane):
         model_version: str | None = None,
     ) -> bool:
         """As `ready`, for one model. Raises UnknownModel for a name that the predictor does not have."""
-        if not await super().ready():
-            return False
-        return await self._predictor_ready(self._upstream_name(_full(model_name, model_version)))
+        name = self._upstream_name(_full(model_name, model_version))
+        if name == self._default:
+            return await self.ready()
+        return await super().ready() and await self._studio.upstream.ready(name)
 
     async def model_metadata(self, model_name: str, model_version: str | None = None) -> dict[str, Any]:
         """The transformer's inputs and outputs; the predictor says which models and versions there are."""
@@ -105,14 +114,8 @@ class Names(ServingDataPlane):
     def _upstream_name(self, name: str) -> str:
         if not _NAME.fullmatch(name):
             raise UnknownModel(f"there is no model {name[:80]!r}")
-        return self._default if name in self._own_names else name
-
-    async def _predictor_ready(self, name: str) -> bool:
-        asked_at, answer = self._answers.get(name, (float("-inf"), False))
-        if time.monotonic() - asked_at > READY_FOR_S:
-            answer = await self._studio.upstream.ready(name)  # an unknown name is not kept
-            self._answers[name] = (time.monotonic(), answer)
-        return answer
+        base, at, version = name.partition("@")
+        return f"{self._default}{at}{version}" if base in self._own_names else name
 
 
 def _full(name: str, version: str | None) -> str:

@@ -12,11 +12,11 @@ from kserve import ModelRepository
 from predictor.contract import Field
 from predictor.edge import Api, Server
 from transformer.legacy import legacy_router
-from transformer.model import Studio
 from transformer.names import Names
 from transformer.reply import OUTPUTS
 from transformer.request import FIELDS
 from transformer.settings import Settings
+from transformer.studio import Studio
 from transformer.translation.translator import build_translator
 
 
@@ -42,12 +42,13 @@ def describe(routers: tuple[APIRouter, ...]) -> Api:
         title="emoji transformer",
         version=metadata.version("kserve"),
         description="A Korean or English sentence becomes an emoji picture.\n\nThe models are the "
-        "predictor's: `emoji` (the default look), every look (`notoemoji`), every exact version (`notoemoji@1`) and every "
-        "alias (`notoemoji@stable`). A Korean prompt is translated first. Every reply says which English was "
-        "drawn, by which LoRA version and seed, and which words could not be translated.",
+        "predictor's: `emoji` (the default look), every look (`notoemoji`), every exact version "
+        "(`notoemoji@1`) and every alias (`notoemoji@stable`). A Korean prompt is translated first. Every "
+        "reply says which English was drawn, by which LoRA version and seed, and which words could not be "
+        "translated.",
         infer_description="Draw one picture for each prompt.\n\nAn input holds one value a prompt, or one "
-        "value for all; as a request parameter of the same name it holds for all, and the input beats it. The "
-        "predictor knows the ranges of its own fields.\n\n"
+        "value for all; as a request parameter of the same name it holds for all, and the input beats it. "
+        "The predictor knows the ranges of its own fields.\n\n"
         f"{_table(FIELDS)}\n\n{_table(OUTPUTS)}\n\n"
         "`image` is base64 text in JSON. It is the file's bytes in gRPC, and where the output is binary (the "
         "parameter `binary_data_output`, or `binary_data` at an output): the outputs then follow the JSON as "

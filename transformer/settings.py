@@ -32,9 +32,9 @@ class Settings:
     predictor_protocol: PredictorProtocol = "grpc-v2"
     predictor_use_ssl: bool = False
     predictor_ca_file: Path | None = None
-    predictor_timeout: float = 120.0
+    predictor_timeout: float = 120
     """The most that one request may wait for the predictor; a request may ask for less."""
-    predictor_connect_timeout: float = 3.0
+    predictor_connect_timeout: float = 1.0
     predictor_retries: int = 2
     translator: TranslatorName = "glossary"
     translator_dir: Path | None = None
@@ -58,8 +58,14 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
     parser = _parser()
     given = parser.parse_args(argv)
     ca_file = environment.get("REQUESTS_CA_BUNDLE") or environment.get("CURL_CA_BUNDLE")
+    if not given.predictor_host:
+        parser.error("--predictor_host HOST[:PORT] must be given")
     if given.predictor_protocol == "v1":
         parser.error("--predictor_protocol must be grpc-v2 or v2: v1 has no tensors for the pixels")
+    if given.predictor_request_timeout_seconds < 1:
+        parser.error("--predictor_request_timeout_seconds must be at least 1")
+    if not 0 <= given.predictor_request_retries <= 10:
+        parser.error("--predictor_request_retries must be from 0 to 10")
     if given.translator == "seq2seq" and given.translator_dir is None:
         parser.error("--translator seq2seq needs --translator_dir")
     return Settings(
@@ -88,6 +94,8 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
         translator=given.translator,
         translator_dir=given.translator_dir,
         translation_cache_size=given.translation_cache_size,
+        # The controller gives --workers with containerConcurrency. One process does, as its work is waiting,
+        # and numpy and Pillow in threads: so many pictures may be encoded at once.
         picture_threads=max(given.workers, given.picture_threads),
         max_rows=given.max_rows,
         max_prompt_chars=given.max_prompt_chars,
@@ -102,32 +110,25 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m transformer",
         description="Korean or English sentences in, emoji pictures out, in front of the predictor.",
         parents=[model_server.parser],
-        conflict_handler="resolve",
         allow_abbrev=False,
     )
-    # `--workers` comes from the controller with containerConcurrency. One process does, as its work is waiting,
-    # and numpy and Pillow in threads: so many pictures may be encoded at once.
-    parser.set_defaults(enable_docs_url=True, model_name=None)
-
-    predictor = parser.add_argument_group("predictor")
-    predictor.add_argument("--predictor_host", required=True, metavar="HOST[:PORT]")
-    predictor.add_argument(
-        "--predictor_protocol", "--protocol", default="grpc-v2", choices=["grpc-v2", "v2", "v1"]
+    parser.set_defaults(
+        enable_docs_url=True,
+        model_name=None,
+        predictor_protocol="grpc-v2",
+        predictor_request_timeout_seconds=120,
+        predictor_request_retries=2,
     )
-    predictor.add_argument("--predictor_request_timeout_seconds", type=_seconds, default=120.0, metavar="S")
-    predictor.add_argument("--predictor_connect_timeout_seconds", type=_seconds, default=3.0, metavar="S")
+
+    predictor = parser.add_argument_group("predictor (see also --predictor_…, above)")
     predictor.add_argument(
-        "--predictor_request_retries",
-        type=_count,
-        default=2,
-        metavar="N",
-        help="further tries while the predictor is unavailable; nothing else is tried again (default: 2)",
+        "--predictor_connect_timeout_seconds", type=_seconds, default=1.0, metavar="S", help="of each try"
     )
     predictor.add_argument(
         "--default_model",
         default="emoji",
         metavar="NAME",
-        help="the predictor's model behind --model_name and the readiness probe (default: emoji)",
+        help="the predictor's model behind --model_name and the readiness probe (default: %(default)s)",
     )
 
     work = parser.add_argument_group("work and its limits")
@@ -157,13 +158,6 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 10:
-        raise argparse.ArgumentTypeError("must be from 0 to 10")
     return value
 
 

@@ -37,7 +37,7 @@ FORWARDED_HEADERS = ("authorization", "x-request-id", "traceparent", "tracestate
 """What of a caller's headers the predictor gets to see."""
 
 FIRST_BACKOFF_S = 0.1
-PROBE_TIMEOUT_S = 3.0
+PROBE_TIMEOUT_S = 5.0
 
 _Answer = TypeVar("_Answer")
 

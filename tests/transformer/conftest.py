@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 90
+START_S = 300
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,9 @@ def start_transformer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call
 
 @pytest.fixture(scope="session")
 def transformer(small_predictor: Process, start_transformer: Callable[..., Process]) -> Process:
-    """A transformer that talks gRPC to the small predictor."""
-    return start_transformer(f"127.0.0.1:{small_predictor.grpc_port}", "--model_name", "kor-serve")
+    """A transformer that talks gRPC to the small predictor, with the flags that KServe's controller gives."""
+    flags = ("--model_name", "kor-serve", "--workers", "4")
+    return start_transformer(f"127.0.0.1:{small_predictor.grpc_port}", *flags)
 
 
 @pytest.fixture(scope="session")
