@@ -28,7 +28,7 @@ MANIFEST = Manifest(
     base_sha256="fedcba9876543210" * 4,
     targets={
         "mid_block.attentions.0.proj_in": Target(4, 8.0, (64, 32)),
-        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": Target(16, 8.0, (64, 64)),
+        "down_blocks.0.attentions.0.proj_out": Target(16, 8.0, (64, 64)),
     },
     labels={"stage": "trial", "data": "noto-2.047"},
     source="runs/이모지",
@@ -55,7 +55,7 @@ GOLDEN = """\
   "license": "OFL-1.1",
   "attribution": "Noto Emoji authors",
   "targets": {
-    "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": {"rank": 16, "alpha": 8.0, "shape": [64, 64]},
+    "down_blocks.0.attentions.0.proj_out": {"rank": 16, "alpha": 8.0, "shape": [64, 64]},
     "mid_block.attentions.0.proj_in": {"rank": 4, "alpha": 8.0, "shape": [64, 32]}
   }
 }

@@ -78,7 +78,7 @@ def test_references(store: Store) -> None:
 )
 def test_unknown_references_name_what_there_is(store: Store, reference: str) -> None:
     store.add(make_tensors(), make_manifest())
-    with pytest.raises(UnknownLora, match="Known: notoemoji|There are: 1"):
+    with pytest.raises(UnknownLora, match=r"Known: notoemoji|There are: 1"):
         store.resolve(reference)
 
 

@@ -130,7 +130,7 @@ def test_killed_writers_leave_the_old_or_the_new(tmp_path: Path) -> None:
 
 
 def plan(state: State, turn: int, number: int) -> tuple[Callable[[Store], object], State]:
-    """A change of the store, and the state that must come out of it; `number` is what an addition would get."""
+    """A change, and the state that must come out of it; `number` is what an addition would get."""
     seen, aliases = state
     held = aliases.get("notoemoji", {})
     oldest = seen[0][1]
@@ -150,7 +150,7 @@ def plan(state: State, turn: int, number: int) -> tuple[Callable[[Store], object
 
 
 def write_on(store: Store, journal: int) -> None:
-    """Changes the store without end; the journal gets each next state twice, when it is begun and when it is there."""
+    """Changes the store without end; the journal gets each next state twice, at its begin and its end."""
     state = state_of(store)
     number = max(number for _, number, _ in state[0])
     for turn in itertools.count():
@@ -164,7 +164,7 @@ def write_on(store: Store, journal: int) -> None:
 
 
 def kill_writers(root: Path) -> None:
-    """Lets each writer finish a few changes, then kills it somewhere within the next one, and looks at the store."""
+    """Lets each writer finish a few changes, kills it somewhere within the next one, and reads the store."""
     store = Store(root)
     store.add(make_tensors(0), make_manifest(source="first"))
     moments = random.Random(7)

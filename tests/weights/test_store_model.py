@@ -1,4 +1,4 @@
-"""The store against a model of it: a dictionary of names, each with its versions, aliases and highest number."""
+"""The store against a model of it: names, each with its versions, its aliases and its highest number."""
 
 import shutil
 import tempfile
