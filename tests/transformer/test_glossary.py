@@ -1,4 +1,4 @@
-"""What the glossary makes of Korean: word order, particles, endings, and the words it owns up to not knowing."""
+"""What the glossary makes of Korean: word order, particles, endings, and words it owns up to not knowing."""
 
 import asyncio
 import unicodedata
@@ -64,6 +64,7 @@ def test_the_prompts_it_was_made_for(glossary: GlossaryTranslator, korean: str, 
         ("달리는 말", "running horse"),
         ("뿔 달린 말", "horse with horns"),
         ("울지 않는 아기", "baby"),
+        ("초록색 눈의 검은 고양이", "black cat with green eyes"),
         # colours
         ("사과를 빨간색으로 그려줘", "red apple"),
         ("이 사과는 빨간색이에요", "red apple"),
@@ -140,8 +141,9 @@ def test_no_text_makes_it_raise(glossary: GlossaryTranslator, text: str) -> None
 
 
 WORDS_OF_PROMPTS = (
-    "고양이 강아지가 사과를 눈이 하트 빨간 웃는 먹는 쓴 없는 말고 와 그리고 위에 의 자고 있어 그려줘 비 오는 날 것 때 ㅋㅋ ㅠㅠ "
-    "안 바다에서 선글라스 낀 처럼 예쁘게 pizza 🍎 , . ! 뷁꿿 한 마리 색으로 이에요 좋아 쀍뛟한"
+    "고양이 강아지가 사과를 눈이 하트 빨간 웃는 먹는 쓴 없는 말고 와 그리고 위에 의 자고 있어 그려줘 "
+    "비 오는 날 것 때 ㅋㅋ ㅠㅠ 안 "
+    "바다에서 선글라스 낀 처럼 예쁘게 pizza 🍎 , . ! 뷁꿿 한 마리 색으로 이에요 좋아 쀍뛟한"
 ).split()
 
 

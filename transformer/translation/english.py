@@ -53,7 +53,8 @@ class _Phrase:
         if self.head == _FACE and len(self.before) == 1 and telling:
             words = [telling[0]]
         else:
-            words = [*(modifier.english for modifier in self.before), self.head]
+            told = [modifier.english for modifier in self.before]
+            words = [*(word for word in told if not self.head.startswith(word)), self.head]
         for previous, phrase in pairwise(["", *self.after]):
             both_with = previous.startswith("with ") and phrase.startswith("with ")
             words.append(phrase.replace("with", "and", 1) if both_with else phrase)
@@ -113,7 +114,8 @@ class Sentence:
     def _add_noun(self, entry: Entry, piece: Piece, following: Piece | None) -> None:
         phrase = _Phrase(entry.english, piece.role, entry.part, self._before, self._after)
         self._before, self._after = [], []
-        if self._touching and self._open[-1].role in ("", "of"):
+        latest = self._open[-1].role if self._open else None
+        if latest == "of" or (latest == "" and self._touching):
             modifier = self._open.pop()
             if modifier.setting:
                 self._done.append(modifier)
