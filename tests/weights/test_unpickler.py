@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import pickletools
 import re
 import socket
 import subprocess
@@ -10,14 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.weights.attacks import MARKER, PICKLES
+from tests.weights.attacks import MARKER, PAIR, PICKLES, saved
 from weights import unpickler
 
 LIMIT = 1 << 20
+PICKLED = saved(PAIR)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def nothing_was_run() -> None:
     Path(MARKER).unlink(missing_ok=True)
 
@@ -49,6 +53,26 @@ def test_what_torch_saves_is_read() -> None:
     assert all(torch.equal(loaded[key], tensor) for key, tensor in state.items())
     assert all(tensor.is_contiguous() for tensor in loaded.values())
     assert unpickler.load(stream, "trans", LIMIT).keys() == {"transposed"}
+
+
+@settings(deadline=None)
+@given(st.integers(0, len(PICKLED) - 1))
+def test_a_file_cut_anywhere_is_refused(length: int) -> None:
+    with pytest.raises((unpickler.Refusal, RuntimeError)):
+        unpickler.load(io.BytesIO(PICKLED[:length]), "", LIMIT)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200))
+def test_opcodes_of_anything_are_allowed_or_refused(tail: bytes) -> None:
+    """No bytes break the scan, and what it lets pass calls nothing but what builds tensors."""
+    pickled = b"\x80\x02" + tail + b"."
+    try:
+        unpickler.check_opcodes(pickled)
+    except unpickler.Refusal:
+        return
+    called = {argument for opcode, argument, _ in pickletools.genops(pickled) if opcode.name == "GLOBAL"}
+    assert called <= unpickler.GLOBALS
 
 
 # `main` as in the child, with its limits, but in place of what reads the file stands an attempt to escape.
