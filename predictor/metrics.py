@@ -1,19 +1,43 @@
 """What Prometheus is told at /metrics beside KServe's own histograms."""
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+from collections.abc import Sequence
 
+from prometheus_client import Counter, Gauge, Histogram
+
+from predictor.checkpoint import Checkpoint
+from predictor.diffuser import Diffuser
 from predictor.engine import Engine
+from predictor.sample import Sample
+
+SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64)
+
+
+class MeasuredDiffuser(Diffuser):
+    """A diffuser that measures each of its steps; one in a process, since metrics are."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str) -> None:
+        super().__init__(checkpoint, device)
+        self._seconds = Histogram("emoji_step_seconds", "Time of one denoising step", buckets=SECONDS)
+        self._rows = Histogram("emoji_step_rows", "Pictures in one denoising step", buckets=ROWS)
+
+    def step(self, samples: Sequence[Sample]) -> list[Sample]:
+        """One denoising step, measured."""
+        with self._seconds.time():
+            stepped = super().step(samples)
+        self._rows.observe(len(samples))
+        return stepped
 
 
 class Metrics:
     """The engine's gauges, read when scraped, and counters of what was drawn."""
 
-    def __init__(self, engine: Engine, registry: CollectorRegistry = REGISTRY) -> None:
-        queue = Gauge("emoji_queue_rows", "Pictures waiting for a place in the batch", registry=registry)
+    def __init__(self, engine: Engine) -> None:
+        queue = Gauge("emoji_queue_rows", "Pictures waiting for a place in the batch")
         queue.set_function(lambda: engine.queue_depth)
-        active = Gauge("emoji_active_rows", "Pictures being drawn", registry=registry)
+        active = Gauge("emoji_active_rows", "Pictures being drawn")
         active.set_function(lambda: engine.active_rows)
-        self._pictures = Counter("emoji_pictures", "Pictures drawn", ["lora"], registry=registry)
+        self._pictures = Counter("emoji_pictures", "Pictures drawn", ["lora"])
 
     def drawn(self, lora: str) -> None:
         """Count one picture."""

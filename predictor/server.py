@@ -9,10 +9,10 @@ import torch
 from predictor import __version__, contract
 from predictor.backend import EngineBackend
 from predictor.contract import Limits
-from predictor.diffuser import Diffuser
 from predictor.edge import Api, Server, log
 from predictor.engine import Engine
 from predictor.looks import read_looks
+from predictor.metrics import MeasuredDiffuser
 from predictor.repository import LookRepository
 from predictor.settings import Settings
 from weights.store import Store
@@ -33,7 +33,7 @@ def build_server(settings: Settings) -> Server:
     store = Store(settings.lora_dir)
     looks = read_looks(store, settings.default_look)
     log("loading", {"base": settings.base_dir, "loras": settings.lora_dir, "device": device, "dtype": dtype})
-    diffuser = Diffuser.load(settings.base_dir, device=device, dtype=dtype, threads=settings.threads)
+    diffuser = MeasuredDiffuser.load(settings.base_dir, device=device, dtype=dtype, threads=settings.threads)
     for version in store.versions():
         diffuser.add_adapter(str(version), store.load(version))
     native = max(diffuser.native_size)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -95,52 +96,62 @@ class Server(ModelServer):
         return f"cannot listen on {self._settings.host}:{port} ({reason}); choose another with --{kind}_port"
 
     async def _serve_until_stopped(self, listener: socket.socket) -> None:
-        settings = self._settings
-        stopping = asyncio.Event()
-        rest = _Uvicorn(
-            uvicorn.Config(
-                Gate(rest_app(self.dataplane, self._api, docs=settings.enable_docs), settings.max_body_bytes),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                server_header=False,
-                timeout_graceful_shutdown=int(settings.grace_period),
-                timeout_keep_alive=settings.timeout_keep_alive,
-                ssl_certfile=settings.ssl_certfile,
-                ssl_keyfile=settings.ssl_keyfile,
-            )
-        )
-        rpc = await self._start_grpc() if settings.enable_grpc else None
-
-        def stop() -> None:
-            if stopping.is_set():  # the second Ctrl-C: don't wait for anybody
-                rest.force_exit = True
-            self.dataplane.draining = True
-            stopping.set()
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
+        rest = _Uvicorn(self._uvicorn_config())
+        rpc = await self._start_grpc() if self._settings.enable_grpc else None
+        stopping = self._listen_to_signals()
         serving = asyncio.create_task(rest.serve(sockets=[listener]))
         starting = asyncio.create_task(self._warm_up())
-        waiting = asyncio.create_task(stopping.wait())
+        told = asyncio.create_task(stopping.wait())
         try:
-            await asyncio.wait({serving, starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({serving, starting, told}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.dataplane.draining = True
             log("stopping")
             starting.cancel()
-            waiting.cancel()
+            told.cancel()
             if stopping.is_set():
-                await asyncio.sleep(settings.drain_delay)
+                await asyncio.sleep(self._settings.drain_delay)
             rest.should_exit = True
-            await asyncio.gather(serving, *([rpc.stop(settings.grace_period)] if rpc else []))
+            await asyncio.gather(serving, *([rpc.stop(self._settings.grace_period)] if rpc else []))
             await self._backend.stop(1.0)
             log("stopped")
+
+    def _listen_to_signals(self) -> asyncio.Event:
+        """An event that the first SIGTERM or Ctrl-C sets; a second Ctrl-C ends the process at once."""
+        stopping = asyncio.Event()
+
+        def interrupt() -> None:
+            # a terminal's Ctrl-C and a parent's SIGTERM may come together: that is no second Ctrl-C
+            loop.add_signal_handler(signal.SIGINT, os._exit, 130)
+            terminate()
+
+        def terminate() -> None:
+            self.dataplane.draining = True
+            stopping.set()
+
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+        loop.add_signal_handler(signal.SIGTERM, terminate)
+        return stopping
+
+    def _uvicorn_config(self) -> uvicorn.Config:
+        settings = self._settings
+        app = rest_app(self.dataplane, self._api, docs=settings.enable_docs)
+        return uvicorn.Config(
+            Gate(app, settings.max_body_bytes),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=int(settings.grace_period),
+            timeout_keep_alive=settings.timeout_keep_alive,
+            ssl_certfile=settings.ssl_certfile,
+            ssl_keyfile=settings.ssl_keyfile,
+        )
 
     async def _start_grpc(self) -> grpc.aio.Server:
         rpc = grpc_server(self.dataplane, max_request_bytes=self._settings.max_body_bytes)
