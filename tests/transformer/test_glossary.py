@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transformer.translation.cache import CachedTranslator
 from transformer.translation.glossary import GlossaryTranslator
 from transformer.translation.lexicon import WORDS, Lexicon
 from transformer.translation.translator import Translation, build_translator, translate_prompts
@@ -154,8 +155,8 @@ def test_no_order_of_words_makes_it_raise(glossary: GlossaryTranslator, words: l
     assert "  " not in translation.english
 
 
-def test_prompts_are_told_apart_by_language() -> None:
-    translator = build_translator("glossary", cache_size=10)
+def test_prompts_are_told_apart_by_language(glossary: GlossaryTranslator) -> None:
+    translator = CachedTranslator(glossary, max_entries=10)
     english = "  a  cat, naïve "
     korean, passed = asyncio.run(translate_prompts(translator, ["고양이", english]))
     assert korean == Translation("cat", "glossary", "ko")
@@ -164,7 +165,6 @@ def test_prompts_are_told_apart_by_language() -> None:
     assert kept == Translation("고양이", "none", "en")
     (forced,) = asyncio.run(translate_prompts(translator, ["red apple"], language="ko"))
     assert forced == Translation("red apple", "glossary", "ko")
-    translator.close()
 
 
 def test_an_unknown_backend_is_refused() -> None:
