@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -53,14 +55,15 @@ def read_checkpoint(folder: Path, dtype: torch.dtype) -> Checkpoint:
     _judge_scheduler(scheduler_config)
     if not (folder / "tokenizer").is_dir():
         raise UnsupportedCheckpoint(f"{folder} has no tokenizer/; save the folder with save_pretrained")
-    scheduler_class = str(index["scheduler"][1])
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.disable_progress_bar()  # a server's log has lines, not bars
     generation = _read_json(folder, "generation.json") if (folder / "generation.json").exists() else {}
     return Checkpoint(
         unet=_load(UNet2DConditionModel, folder, "unet", dtype),
         vae=_load(AutoencoderKL, folder, "vae", dtype),
         text_encoder=_load(CLIPTextModel, folder, "text_encoder", dtype),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        scheduler_class=scheduler_class,
+        scheduler_class=str(index["scheduler"][1]),
         scheduler_config=scheduler_config,
         generation=generation,
     )

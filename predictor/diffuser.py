@@ -71,8 +71,7 @@ class Diffuser:
     def load(
         cls, folder: Path, *, device: str = "cpu", dtype: str = "float32", threads: int | None = None
     ) -> Self:
-        """Loads a folder saved by StableDiffusionPipeline.save_pretrained: safetensors only, never the
-        network.
+        """Loads a folder saved by StableDiffusionPipeline: safetensors only, never the network.
 
         device: "cpu", "cuda", "cuda:1"; dtype: "float32", "float16", "bfloat16"; threads: torch's on the
         CPU, for the whole process. Raises UnsupportedCheckpoint, which says what is wrong with the folder
@@ -148,11 +147,10 @@ class Diffuser:
 
     @torch.inference_mode()
     def step(self, samples: Sequence[Sample]) -> list[Sample]:
-        """One denoising step of samples of one size, each at its own timestep, in one UNet call; gives them
-        back.
+        """One denoising step of samples of one size, each at its own timestep, in one UNet call.
 
-        A sample changes only when the whole step has succeeded, so a failed step may be tried again in
-        smaller batches.
+        Gives the samples back. They change only when the whole step has succeeded, so a failed one may be
+        tried again in smaller batches.
         """
         stacks = stacked(samples)
         advance(samples, stacks, self._predict(samples, stacks[:, 0]))
@@ -160,8 +158,7 @@ class Diffuser:
 
     @torch.inference_mode()
     def decode(self, samples: Sequence[Sample]) -> list[np.ndarray]:
-        """Finished samples of one size to pictures: uint8 [height, width, 3] each, rounded as diffusers
-        rounds.
+        """The pictures of finished samples of one size: uint8 [height, width, 3], rounded as diffusers does.
 
         Raises ArithmeticError if latents aren't finite.
         """
@@ -169,7 +166,7 @@ class Diffuser:
         if not torch.isfinite(latents).all():
             raise ArithmeticError("the latents are not finite")
         config = self._vae.config
-        latents = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
+        latents = latents / config.scaling_factor + (config.shift_factor or 0)
         at_once = max(1, DECODE_PIXELS // (samples[0].row.height * samples[0].row.width))
         pictures: list[np.ndarray] = []
         for part in latents.to(self._vae.dtype).split(at_once):
@@ -180,9 +177,7 @@ class Diffuser:
         return pictures
 
     def _predict(self, samples: Sequence[Sample], latents: torch.Tensor) -> torch.Tensor:
-        """The guided model output [B, C, h, w] float32: one UNet row a sample, a second one where it's
-        guided.
-        """
+        """The guided model output [B, C, h, w] float32: one UNet row a sample, two where it's guided."""
         guided = [place for place, sample in enumerate(samples) if sample.negative_states is not None]
         places = [*range(len(samples)), *guided]
         rows = [samples[place] for place in places]

@@ -67,9 +67,7 @@ class Engine:
         self._loop_task = asyncio.get_running_loop().create_task(self._run(), name="engine")
 
     async def stop(self, drain_s: float) -> None:
-        """Refuses new rows, lets accepted ones end for at most `drain_s` seconds, fails the rest with
-        NotReady.
-        """
+        """Refuses new rows, gives accepted ones `drain_s` seconds to end, fails the rest with NotReady."""
         self._stopping = True
         self._wake.set()
         if self._loop_task is not None:
@@ -105,18 +103,14 @@ class Engine:
         await self._compute(self._diffuser.add_adapter, name, tensors)
 
     async def remove_adapter(self, name: str) -> None:
-        """Refuses new rows with this LoRA, and drops it once the accepted ones have ended. Raises
-        UnknownModel.
-        """
+        """Refuses new rows with this LoRA and drops it once accepted ones have ended. Raises UnknownModel."""
         if name not in self._diffuser.adapters:
             raise UnknownModel(f"LoRA {name} is not loaded")
         self._leaving.add(name)
         try:
-            using = [
-                request.reply for request in self._requests if any(row.lora == name for row in request.rows)
-            ]
+            using = [request for request in self._requests if any(row.lora == name for row in request.rows)]
             if using:
-                await asyncio.wait(using)
+                await asyncio.wait([request.reply for request in using])
             await self._compute(self._diffuser.remove_adapter, name)
         finally:
             self._leaving.discard(name)
@@ -177,7 +171,8 @@ class Engine:
         self._active = [active for active in self._active if not active.ticket.request.reply.done()]
 
     async def _admit(self) -> None:
-        tickets = self._queue.take(self._max_batch_size - len(self._active))
+        room = self._max_batch_size - len(self._active)
+        tickets = [ticket for ticket in self._queue.take(room) if not ticket.request.reply.done()]
         if not tickets:
             return
         samples = await self._isolated(self._diffuser.begin, [ticket.row for ticket in tickets])
@@ -190,15 +185,13 @@ class Engine:
 
     async def _step(self) -> None:
         """Steps the rows of the size whose turn it is, and delivers those that are finished."""
-        turn = [active for active in self._active if active.size == self._active[0].size][
-            : self._rows_per_call
-        ]
+        size = self._active[0].size
+        turn = [active for active in self._active if active.size == size][: self._rows_per_call]
         began = time.monotonic()
         samples = await self._isolated(self._diffuser.step, [active.sample for active in turn])
         seconds = time.monotonic() - began
-        self._step_seconds = (
-            seconds + STEP_MEMORY * (self._step_seconds - seconds) if self._step_seconds else seconds
-        )
+        past = self._step_seconds or seconds
+        self._step_seconds = STEP_MEMORY * past + (1 - STEP_MEMORY) * seconds
         finished, unfinished = [], []
         for active, sample in zip(turn, samples, strict=True):
             if isinstance(sample, Exception):

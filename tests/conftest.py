@@ -1,4 +1,4 @@
-"""What any room's tests may need: tiny Stable Diffusion folders with random weights, and the warnings to expect."""
+"""What any room's tests may need: tiny Stable Diffusion folders, and the warnings to expect."""
 
 from pathlib import Path
 

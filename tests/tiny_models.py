@@ -142,7 +142,7 @@ def make_lora(
             continue
         d_out, d_in = module.weight.shape[:2]
         tensors[f"unet.{name}.lora_A.weight"] = torch.randn(rank, d_in, generator=generator)
-        tensors[f"unet.{name}.lora_B.weight"] = strength * torch.randn(d_out, rank, generator=generator)
+        tensors[f"unet.{name}.lora_B.weight"] = 0.3 * torch.randn(d_out, rank, generator=generator)
     return tensors
 
 
