@@ -52,11 +52,11 @@ class Solvers:
         """`class_name` and `config` describe the folder's scheduler. Raises UnsupportedSolver if it's no
         scheduler.
         """
-        own_class: Any = getattr(diffusers, class_name, None)
+        own_class = getattr(diffusers, class_name, None)
         if not (isinstance(own_class, type) and issubclass(own_class, SchedulerMixin)):
             raise UnsupportedSolver(f"diffusers has no scheduler {class_name}")
         self._class_name = class_name
-        self._config = own_class.from_config(dict(config)).config
+        self._config = getattr(diffusers, class_name).from_config(dict(config)).config
         # Some classes clip x0 to ±1 unless told not to, which suits pixels; latents have no such range.
         self._unclipped = {} if "clip_sample" in config else {"clip_sample": False}
         self._tables: dict[tuple[str, int], SolverTable] = {}

@@ -51,8 +51,8 @@ class Sample:
 class Recorder:
     """A diffuser without a model: keeps a record of what the engine asks for. A row's picture is its seed.
 
-    Rows whose prompt is "fails at begin", "fails at step" or "fails at decode" fail there. `gate` holds up each
-    step.
+    Rows whose prompt is "fails at begin", "fails at step" or "fails at decode" fail there.
+    `gate` holds up each step.
     """
 
     begun: list[int] = field(default_factory=list)
