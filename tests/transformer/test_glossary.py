@@ -1,6 +1,8 @@
 """What the glossary makes of Korean: word order, particles, endings, and words it owns up to not knowing."""
 
 import asyncio
+import subprocess
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -80,6 +82,8 @@ def test_the_prompts_it_was_made_for(glossary: GlossaryTranslator, korean: str, 
         ("너무 졸려", "sleeping face"),
         ("진짜 화났어", "enraged face"),
         ("ㅠㅠ", "crying face"),
+        ("화가 난 표정의 고양이", "angry cat"),
+        ("눈 감은 고양이", "cat with closed eyes"),
         # where things are
         ("나무 위의 새", "bird on tree"),
         ("바다에서 돌고래를 봤어요", "dolphin"),
@@ -103,6 +107,8 @@ def test_grammar(glossary: GlossaryTranslator, korean: str, english: str) -> Non
         ("사과할게요", "folded hands"),
         ("새 운동화", "running shoe"),
         ("노래하는 새", "singing bird"),
+        ("개가 짖어요", "barking dog"),
+        ("초콜릿 두 개", "chocolate bar"),
     ],
 )
 def test_words_with_two_meanings(glossary: GlossaryTranslator, korean: str, english: str) -> None:
@@ -165,6 +171,14 @@ def test_prompts_are_told_apart_by_language(glossary: GlossaryTranslator) -> Non
     assert kept == Translation("고양이", "none", "en")
     (forced,) = asyncio.run(translate_prompts(translator, ["red apple"], language="ko"))
     assert forced == Translation("red apple", "glossary", "ko")
+
+
+def test_it_needs_no_torch() -> None:
+    code = (
+        "import sys, transformer.translation.glossary as g; g.GlossaryTranslator().translate_one('고양이'); "
+        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_an_unknown_backend_is_refused() -> None:

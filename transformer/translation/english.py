@@ -54,7 +54,7 @@ class _Phrase:
             words = [telling[0]]
         else:
             told = [modifier.english for modifier in self.before]
-            words = [*(word for word in told if not self.head.startswith(word)), self.head]
+            words = [*(word for word in told if not f"{self.head} ".startswith(f"{word} ")), self.head]
         for previous, phrase in pairwise(["", *self.after]):
             both_with = previous.startswith("with ") and phrase.startswith("with ")
             words.append(phrase.replace("with", "and", 1) if both_with else phrase)
@@ -120,6 +120,9 @@ class Sentence:
             if modifier.setting:
                 self._done.append(modifier)
                 phrase.before = modifier.before + phrase.before
+            elif modifier.head == _FACE:  # "with an angry face"
+                phrase.before = modifier.before + phrase.before
+                phrase.after = modifier.after + phrase.after
             elif modifier.part == "feature" and phrase.part == "noun":
                 phrase.after.insert(0, f"with {modifier}")
             else:
@@ -147,7 +150,7 @@ class Sentence:
     def _wait(self, entry: Entry) -> None:
         if entry.part == "after":
             self._after.append(entry.english)
-            self._alone.append(entry.alone)
+            self._alone.append(entry.alone or entry.english)
         elif entry.part == "before" or entry.english.endswith("ing"):
             self._before.append(entry)
 

@@ -78,7 +78,7 @@ class Morphology:
                 if token.lemma == _WANT and len(words) > 1 and words[-2].role == "subject":
                     words[
                         -2
-                    ].role = "object"  # "피자가 먹고 싶다": what is wanted may bear the subject's particle
+                    ].role = "object"  # "피자가 먹고 싶다": what is wanted, with the subject's particle
             elif tag in _ENDINGS or tag == "EP":
                 _end(words, token, tag)
             elif tag.startswith("J"):
