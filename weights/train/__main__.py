@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from weights.glyphs.dataset import LOOKS
 from weights.train.autoencoder import train_autoencoder
 from weights.train.decoder import train_decoder
-from weights.train.denoiser import STYLE_WORDS, Sampler, encode_pictures, train_base
+from weights.train.denoiser import SHEET_PROMPTS, STYLE_WORDS, Sampler, encode_pictures, train_base
 from weights.train.export import export
 from weights.train.lora import train_lora
 from weights.train.pictures import Subject, draw_all, subjects
@@ -45,6 +46,7 @@ class Workshop:
     def __init__(self, folder: Path, device: str) -> None:
         self.folder, self.device = folder, device
         self.subjects: list[Subject] = list(subjects())
+        self.sheet: Sequence[str] = SHEET_PROMPTS
 
     def pictures(self) -> npt.NDArray[np.uint8]:
         """uint8 RGB [2, N, 128, 128, 3], drawn once and kept."""
@@ -79,6 +81,7 @@ class Workshop:
             random.Random(run.done + 7919 * run.accelerator.process_index),
             looks=(look,) if look else LOOKS,
             style_words=0.0 if look else STYLE_WORDS,
+            sheet=self.sheet,
         )
 
     def start(self, stage: str, steps: int | None, batch: int | None, warm: Path | None) -> None:

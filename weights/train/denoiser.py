@@ -107,6 +107,7 @@ class Sampler:
     chance: random.Random
     looks: Sequence[str] = LOOKS
     style_words: float = STYLE_WORDS
+    sheet: Sequence[str] = SHEET_PROMPTS
     _groups: list[list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -173,11 +174,13 @@ def assemble(
     return pipeline
 
 
-def sample_sheet(pipeline: StableDiffusionPipeline, styles: Sequence[str | None], file: Path) -> None:
-    """Draw SHEET_PROMPTS, a row a style, and save them as one picture."""
+def sample_sheet(
+    pipeline: StableDiffusionPipeline, sheet: Sequence[str], styles: Sequence[str | None], file: Path
+) -> None:
+    """Draw the prompts of `sheet`, a row a style, and save them as one picture."""
     rows = []
     for style in styles:
-        prompts = [f"{p}, {STYLES[style][0]}" if style else p for p in SHEET_PROMPTS]
+        prompts = [f"{p}, {STYLES[style][0]}" if style else p for p in sheet]
         generators = [torch.Generator().manual_seed(seed) for seed in range(len(prompts))]
         drawn = pipeline(
             prompts, num_inference_steps=10, guidance_scale=2.0, generator=generators, output_type="np"
@@ -207,7 +210,7 @@ def train_base(
         unet.save_pretrained(folder / "model")
         unet.eval()
         pipeline = assemble(unet, autoencoder, sampler.encoder, sampler.tokenizer)
-        sample_sheet(pipeline, LOOKS, folder / f"sheet-{run.done:06d}.png")
+        sample_sheet(pipeline, sampler.sheet, LOOKS, folder / f"sheet-{run.done:06d}.png")
         unet.train()
 
     for _ in run.loop(

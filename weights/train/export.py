@@ -42,6 +42,10 @@ def export(runs: Path, embedded: Path, looks: Sequence[str]) -> None:
         shutil.rmtree(embedded / part, ignore_errors=True)
     base = embedded / "base"
     pipeline.to(dtype=torch.float16).save_pretrained(base, safe_serialization=True)
+    # transformers computes in the dtype that a config names, diffusers in float32: name float32 here too,
+    # so that a plain from_pretrained gives one dtype.
+    text_config = base / "text_encoder" / "config.json"
+    text_config.write_text(text_config.read_text().replace('"float16"', '"float32"'))
     (base / "generation.json").write_text(json.dumps(GENERATION, indent=2) + "\n", encoding="utf-8")
     store = Store(embedded / "loras")
     for look in looks:

@@ -51,7 +51,7 @@ def train_lora(
     def sample(folder: Path) -> None:
         unet.eval()
         pipeline = assemble(unet, autoencoder, sampler.encoder, sampler.tokenizer)
-        sample_sheet(pipeline, [None], folder / f"sheet-{run.done:06d}.png")
+        sample_sheet(pipeline, sampler.sheet, [None], folder / f"sheet-{run.done:06d}.png")
         unet.train()
 
     for _ in run.loop(

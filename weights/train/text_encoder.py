@@ -78,9 +78,9 @@ def principal_components(pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
     small = torch.from_numpy(pictures).flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
     flat = F.avg_pool2d(small, 8).reshape(2, -1, 768).permute(1, 0, 2).reshape(pictures.shape[1], -1)
     flat = flat - flat.mean(0)
-    _, _, axes = torch.pca_lowrank(flat, COMPONENTS, niter=4)
+    _, _, axes = torch.pca_lowrank(flat, min(COMPONENTS, len(flat)), niter=4)
     projected = flat @ axes
-    return projected / projected.std(0)[0] * 3
+    return F.pad(projected / projected.std(0)[0] * 3, (0, COMPONENTS - projected.shape[1]))
 
 
 class Heads(nn.Module):
