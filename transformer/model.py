@@ -17,7 +17,7 @@ from predictor.edge import event
 from predictor.errors import UpstreamError
 from transformer.pictures import MEDIA_TYPES, Finish, Provenance
 from transformer.reply import OUTPUTS, Picture, infer_response, picture_headers, predictions
-from transformer.request import FIELDS, NotAcceptable, Wish, accepted_format, read_wishes
+from transformer.request import FIELDS, NotAcceptable, Wish, accepted_formats, read_wishes
 from transformer.studio import English, Studio
 
 
@@ -74,15 +74,15 @@ class EmojiModel(Model):
             rows = read_tensors(payload, settings.max_rows, FIELDS)
             outputs = requested_outputs(payload, OUTPUTS)
             base64 = not payload.from_grpc and "image" not in binary_outputs(payload, ["image"])
-            picture = None if payload.from_grpc else accepted_format(headers.get("accept", ""))
-            reply: Literal["v1", "v2", "picture"] = "picture" if picture else "v2"
+            formats = () if payload.from_grpc else accepted_formats(headers.get("accept", ""))
+            reply: Literal["v1", "v2", "picture"] = "picture" if formats else "v2"
             request_id = payload.id
         else:
             rows = read_instances(payload, settings.max_rows, FIELDS)
-            outputs, base64, picture, reply, request_id = (), False, None, "v1", None
-        wishes = read_wishes(rows, settings, default_format=picture or "png")
-        if picture:
-            _check_picture(wishes, picture)
+            outputs, base64, formats, reply, request_id = (), False, (), "v1", None
+        wishes = read_wishes(rows, settings, default_format=formats[0] if formats else "png")
+        if reply == "picture":
+            _check_picture(wishes, formats)
 
         english = await self._studio.translate(wishes)
         log_line |= {
@@ -172,11 +172,11 @@ class EmojiModel(Model):
         return [field.metadata for field in OUTPUTS]
 
 
-def _check_picture(wishes: Sequence[Wish], picture: str) -> None:
-    """A reply with an image's media type is one picture, in that format."""
+def _check_picture(wishes: Sequence[Wish], formats: Sequence[str]) -> None:
+    """A reply with an image's media type is one picture, in one of the accepted formats."""
     if len(wishes) > 1:
         raise NotAcceptable("Accept: one picture has an image type; ask for JSON when there are more")
-    if wishes[0].finish.format != picture:
+    if wishes[0].finish.format not in formats:
         raise NotAcceptable(f"Accept: the format asked for is {wishes[0].finish.format}")
 
 

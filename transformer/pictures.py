@@ -80,7 +80,7 @@ def encode(picture: Image.Image, how: Finish, provenance: Provenance | None = No
         case "png":
             picture.save(file, "PNG", pnginfo=_text_chunks(provenance) if provenance else None)
         case "webp":
-            picture.save(file, "WEBP", quality=how.quality, lossless=how.quality == 100, exact=False)
+            picture.save(file, "WEBP", quality=how.quality, lossless=how.quality == 100)
         case "jpeg":
             picture.save(file, "JPEG", quality=how.quality, subsampling=0)
         case unknown:

@@ -96,8 +96,8 @@ def read_wishes(
     ]
 
 
-def accepted_format(accept: str) -> str | None:
-    """The picture format that an Accept header prefers; None where JSON will do.
+def accepted_formats(accept: str) -> tuple[str, ...]:
+    """The picture formats that an Accept header takes, the preferred one first; none where it prefers JSON.
 
     Raises:
         NotAcceptable: it takes pictures only, in formats there are none of.
@@ -107,16 +107,15 @@ def accepted_format(accept: str) -> str | None:
         media_type, *parameters = (piece.strip() for piece in part.split(";"))
         weight = next((text.removeprefix("q=") for text in parameters if text.startswith("q=")), "1")
         ranges.append((_quality(weight), media_type))
-    formats = {media_type: name for name, media_type in MEDIA_TYPES.items()} | {"image/*": "png"}
     wanted = [media_type for weight, media_type in sorted(ranges, key=lambda r: -r[0]) if weight > 0]
+    formats: list[str] = []
     for media_type in wanted:
-        if not media_type.startswith("image/"):
-            return None
-        if media_type in formats:
-            return formats[media_type]
-    if wanted:
+        if not media_type.startswith("image/") and not formats:
+            return ()
+        formats += [name for name, known in MEDIA_TYPES.items() if media_type in (known, "image/*")]
+    if wanted and not formats:
         raise NotAcceptable(f"Accept: there are {', '.join(MEDIA_TYPES.values())} and application/json")
-    return None
+    return tuple(formats)
 
 
 def _quality(text: str) -> float:

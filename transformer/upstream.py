@@ -104,12 +104,11 @@ class Upstream(ABC):
     async def _limited(self, limit_s: float, attempt: Callable[[], Awaitable[_Answer]]) -> _Answer:
         try:
             async with asyncio.timeout(limit_s):
-                for tries_left in range(self._retries, 0, -1):
+                for retry in range(self._retries):
                     try:
                         return await attempt()
                     except UpstreamUnavailable:
-                        backoff = FIRST_BACKOFF_S * 2 ** (self._retries - tries_left)
-                        await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
+                        await asyncio.sleep(FIRST_BACKOFF_S * 2**retry * random.uniform(0.5, 1.5))
                 return await attempt()
         except TimeoutError:
             raise UpstreamTimeout(f"the predictor did not answer within {limit_s:g} s") from None
@@ -177,7 +176,8 @@ class GrpcUpstream(Upstream):
         except TimeoutError:
             raise UpstreamUnavailable("the predictor cannot be reached") from None
         try:
-            return await method(message, metadata=tuple(headers.items()), timeout=limit_s)
+            # A second more than our own limit, so that ours comes first; it tells the predictor when to stop.
+            return await method(message, metadata=tuple(headers.items()), timeout=limit_s + 1)
         except grpc.aio.AioRpcError as error:
             trailing = dict(error.trailing_metadata() or ())
             raise _refused(_HTTP_STATUS.get(error.code(), 502), error.details() or "", trailing) from None

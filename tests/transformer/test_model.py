@@ -21,7 +21,7 @@ from predictor.contract import INPUTS, infer_response, read_tensors
 from predictor.errors import InvalidInput, ServingError, UpstreamError
 from transformer.model import Drawing, EmojiModel, Job
 from transformer.reply import OUTPUTS
-from transformer.request import FIELDS, NotAcceptable, accepted_format
+from transformer.request import FIELDS, NotAcceptable, accepted_formats
 from transformer.settings import Settings
 from transformer.studio import Studio
 from transformer.translation.translator import build_translator
@@ -269,29 +269,35 @@ def test_a_picture_that_was_asked_for_by_its_type(model: EmojiModel) -> None:
     assert reply.headers["emoji-unknown-words"].startswith("%5B%22%EB")
 
 
+def test_a_format_that_was_asked_for_must_be_accepted(model: EmojiModel) -> None:
+    accept = {"accept": "image/png, image/webp"}
+    assert prepare(model, v2(["a"], {"format": "webp"}), accept).wishes[0].finish.format == "webp"
+    assert prepare(model, v2(["a"]), accept).wishes[0].finish.format == "png"
+
+
 @pytest.mark.parametrize(
     ("accept", "chosen"),
     [
-        ("", None),
-        ("*/*", None),
-        ("application/json", None),
-        ("image/png", "png"),
-        ("image/*", "png"),
-        ("IMAGE/JPEG;q=0.5, image/webp", "webp"),
-        ("image/avif, image/webp, */*;q=0.8", "webp"),
-        ("image/gif, */*", None),
-        ("image/png;q=0, */*", None),
-        ("image/png;q=x, application/json", None),
+        ("", ()),
+        ("*/*", ()),
+        ("application/json, image/png", ()),
+        ("image/png", ("png",)),
+        ("image/*", ("png", "webp", "jpeg")),
+        ("IMAGE/JPEG;q=0.5, image/webp", ("webp", "jpeg")),
+        ("image/avif, image/webp, */*;q=0.8", ("webp",)),
+        ("image/gif, */*", ()),
+        ("image/png;q=0, */*", ()),
+        ("image/png;q=x, application/json", ()),
     ],
 )
-def test_the_accept_header(accept: str, chosen: str | None) -> None:
-    assert accepted_format(accept) == chosen
+def test_the_accept_header(accept: str, chosen: tuple[str, ...]) -> None:
+    assert accepted_formats(accept) == chosen
 
 
 @given(st.text())
 def test_no_accept_header_is_an_error_inside(accept: str) -> None:
     with suppress(NotAcceptable):
-        assert accepted_format(accept) in (None, "png", "webp", "jpeg")
+        assert set(accepted_formats(accept)) <= {"png", "webp", "jpeg"}
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ def test_grpc_errors(transformer: Process) -> None:
         assert infer("a", model="nobody").code() is grpc.StatusCode.NOT_FOUND
         assert infer("sleep 20", parameters={"timeout_ms": 200}).code() is grpc.StatusCode.DEADLINE_EXCEEDED
         crashed = infer("crash")
-        assert crashed.code() is grpc.StatusCode.UNAVAILABLE
+        assert crashed.code() is grpc.StatusCode.INTERNAL
         assert "secret" not in crashed.details()
         for call, message in (
             (stub.ModelReady, ModelReadyRequest(name="nobody")),

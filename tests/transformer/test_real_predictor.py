@@ -1,0 +1,59 @@
+"""Transformer and predictor together, with a tiny untrained Stable Diffusion of the true architecture."""
+
+import io
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from tests.transformer.conftest import serving
+
+
+def test_a_korean_sentence_becomes_a_picture(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+    weights = (
+        "--base_dir",
+        str(tiny_folders["emoji"]),
+        "--lora_dir",
+        str(tmp_path / "none"),
+        "--device",
+        "cpu",
+    )
+    with (
+        serving("predictor", *weights, log=tmp_path / "predictor", wait_for="/v2/health/ready") as predictor,
+        serving(
+            "transformer",
+            *("--predictor_host", f"127.0.0.1:{predictor.grpc_port}"),
+            log=tmp_path / "transformer",
+            wait_for="/v2/health/ready",
+        ) as transformer,
+        httpx.Client(base_url=transformer.url, trust_env=False, timeout=120) as client,
+    ):
+        prompt = {"name": "prompt", "shape": [1], "datatype": "BYTES", "data": ["빨간 사과"]}
+        request = {
+            "inputs": [prompt],
+            "parameters": {"seed": 5, "num_inference_steps": 2, "guidance_scale": 3.5},
+        }
+
+        def draw(**parameters: object) -> httpx.Response:
+            body = request | {"parameters": request["parameters"] | parameters}
+            return client.post("/v2/models/emoji/infer", json=body, headers={"accept": "image/png"})
+
+        reply = draw()
+        assert reply.status_code == 200, reply.text
+        assert (reply.headers["emoji-prompt"], reply.headers["emoji-seed"]) == ("red apple", "5")
+        assert reply.headers["emoji-lora"] == "none"
+        picture = np.asarray(Image.open(io.BytesIO(reply.content)))
+        assert picture.shape == (16, 16, 3)
+        assert picture.std() > 0
+        assert draw().content == reply.content
+        assert draw(seed=6).content != reply.content
+        assert Image.open(io.BytesIO(draw(size=100, background="transparent").content)).size == (100, 100)
+
+        refused = draw(num_inference_steps=1000)
+        assert refused.status_code == 400
+        assert refused.json()["error"].startswith("num_inference_steps: must be from 1 to ")
+        old = client.post(
+            "/kor_submit", json={"model": "emoji", "prompt": "빨간 사과", "num_inference_steps": 2}
+        )
+        assert old.json().keys() == {"images", "removes"}
