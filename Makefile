@@ -59,19 +59,19 @@ eval: $(VENV)/dev.stamp ## Measure the embedded model: right emoji, right look, 
 
 .PHONY: eval-ko
 eval-ko: $(VENV)/dev.stamp ## Measure the Korean translation on the sentences written for it
-	$(BIN)/python -m transformer.translation eval
+	$(BIN)/python -m transformer.evaluate
 
 .PHONY: pictures
 pictures: $(VENV)/run.stamp ## Draw the README's picture through the service that `make run` has started
 	$(BIN)/python docs/pictures/hero.py --url http://127.0.0.1:$(HTTP_PORT)
 
-.PHONY: glyphs
-glyphs: $(VENV)/dev.stamp ## Draw the glyphs of Noto Color Emoji and OpenMoji that training and eval compare with
-	$(BIN)/python -m weights glyphs
-
 .PHONY: train
-train: $(VENV)/dev.stamp glyphs ## Train the embedded base and its two LoRAs (hours on a CPU; resumes where it stopped)
-	$(BIN)/python -m weights train
+train: $(VENV)/dev.stamp ## Train the embedded base and its two LoRAs (hours on a CPU; resumes where it stopped)
+	$(BIN)/python -m weights train --device $(DEVICE:auto=cpu)
+
+.PHONY: glyphs
+glyphs: $(VENV)/dev.stamp ## Build the glyph data set anew: make glyphs NOTO=font.ttf OPENMOJI=folder CLDR=folder
+	$(BIN)/python -m weights glyphs --noto $(NOTO) --openmoji $(OPENMOJI) --cldr $(CLDR)
 
 # ---- The virtual environment --------------------------------------------------------------------------------------
 # A stamp says that a step was finished, so a second call is instant and an interrupted one is taken up again.
