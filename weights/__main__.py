@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from weights.errors import IncompatibleLora, InvalidName, WeightsError
+from weights.errors import InvalidName, WeightsError
 from weights.manifest import check_alias, check_labels, check_name, check_text
 from weights.store import ADAPTER, LoraVersion, Store
 
@@ -244,13 +244,7 @@ def _verify(options: argparse.Namespace) -> int:
             store.load(version)
             told = f"{version}: sound, {_summary(version)}"
             if base is not None:
-                for path, target in version.manifest.targets.items():
-                    if base.matrix(path) != target.shape:
-                        raise IncompatibleLora(
-                            f"shape {list(target.shape)} does not fit the base's {base.shapes.get(path)}",
-                            file=str(version),
-                            key=path,
-                        )
+                base.check(version.manifest.targets)
                 same = version.manifest.base_sha256 == base.sha256
                 told += (
                     ", made for this base" if same else ", fits this base, but was imported against another"
@@ -258,7 +252,7 @@ def _verify(options: argparse.Namespace) -> int:
             print(told)
         except WeightsError as error:
             failed += 1
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {reference}: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from weights.errors import UnusableBase
+from weights.errors import IncompatibleLora, UnusableBase
+from weights.manifest import Target
 
 WEIGHTS = "diffusion_pytorch_model"
 UNET_CLASS = "UNet2DConditionModel"
@@ -45,6 +46,16 @@ class Base:
         if path == "class_embedding" or len(shape) not in (2, 4) or shape[2:] not in ((), (1, 1)):
             return None
         return shape[0], shape[1]
+
+    def check(self, targets: Mapping[str, Target]) -> None:
+        """Raises IncompatibleLora naming the first module that this base lacks or has in another shape."""
+        for path, target in targets.items():
+            if self.matrix(path) != target.shape:
+                raise IncompatibleLora(
+                    f"shape {list(target.shape)} does not fit the base's {self.matrix(path)}",
+                    key=path,
+                    remedy="Give the base that the LoRA was trained on",
+                )
 
 
 def read_base(folder: Path) -> Base:

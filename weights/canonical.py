@@ -172,7 +172,8 @@ def _told_alpha(
     if key is None:
         return None if config is None else config.alpha_of(path, rank)
     tensor = tensors[key]
-    value = float(tensor.item()) if tensor.numel() == 1 else math.nan
+    number = tensor.numel() == 1 and tensor.dtype in (*DTYPES, torch.int32, torch.int64)
+    value = float(tensor.item()) if number else math.nan
     if not math.isfinite(value) or value <= 0:
         raise IncompatibleLora("is no finite alpha above 0", key=key, remedy=EXPORT_AGAIN)
     return value

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+MAX_TEXT = 2000
+
 
 class WeightsError(Exception):
     """Anything that `weights` refuses.
@@ -33,9 +35,11 @@ class WeightsError(Exception):
         super().__init__(problem)
 
     def __str__(self) -> str:
-        where = [part for part in (self.file, self.key) if part]
+        where = [part for part in (self.file, self.key and self.key[:200]) if part]
         sentence = ": ".join([*where, self.problem])
-        return sentence if self.remedy is None else f"{sentence}. {self.remedy}"
+        text = sentence if self.remedy is None else f"{sentence}. {self.remedy}"
+        # Keys come from files of strangers, and this goes to terminals and logs.
+        return "".join(c if c.isprintable() else "\ufffd" for c in text[:MAX_TEXT])
 
 
 class InvalidName(WeightsError):

@@ -130,9 +130,9 @@ def _find(source: Path) -> tuple[Path, str]:
 
 
 def _read_safetensors(file: Path, contains: str) -> tuple[dict[str, torch.Tensor], AdapterConfig | None]:
-    if not file.is_file() or file.stat().st_size > MAX_BYTES:
-        raise CorruptLora(f"is no regular file of at most {MAX_BYTES} bytes", remedy="Check the path")
     try:
+        if not file.is_file() or file.stat().st_size > MAX_BYTES:
+            raise CorruptLora(f"is no regular file of at most {MAX_BYTES} bytes", remedy="Check the path")
         with safe_open(file, framework="pt") as stream:
             keys = [key for key in stream.keys() if contains in key]  # noqa: SIM118  # no mapping
             if len(keys) > MAX_TENSORS:

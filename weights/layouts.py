@@ -36,6 +36,7 @@ class Part:
     adapter: str | None = None
 
 
+MAX_KEY = 512
 KINDS = {"down": PartKind.A, "up": PartKind.B, "A": PartKind.A, "B": PartKind.B}
 
 ATTENTION_PROCESSOR = re.compile(
@@ -89,6 +90,10 @@ class Layouts:
         return {key: self._part(key) for key in sorted(keys)}
 
     def _part(self, key: str) -> Part:
+        if len(key) > MAX_KEY:
+            raise IncompatibleLora(
+                f"is {len(key)} characters long", key=f"{key[:80]}…", remedy=f"Keys have at most {MAX_KEY}"
+            )
         if TEXT_ENCODER.match(key):
             raise IncompatibleLora(
                 "belongs to a LoRA of the text encoder, which is not supported",

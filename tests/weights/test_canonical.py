@@ -152,6 +152,7 @@ def both(a: torch.Tensor, b: torch.Tensor) -> Callable[[Tensors], Tensors]:
         (replaced(OTHER, torch.ones(9, 2)), OTHER, "does not fit the base"),
         (replaced(f"unet.{PATH}.alpha", torch.tensor(torch.nan)), f"unet.{PATH}.alpha", "alpha"),
         (replaced(f"unet.{PATH}.alpha", torch.tensor(0.0)), f"unet.{PATH}.alpha", "alpha"),
+        (replaced(f"unet.{PATH}.alpha", torch.tensor(1j)), f"unet.{PATH}.alpha", "alpha"),
         (replaced(f"unet.{PATH}.alpha", torch.ones(2)), f"unet.{PATH}.alpha", "alpha"),
         (replaced(KEY.replace("lora_A", "lora.down"), LORA[KEY]), KEY, "gives the same matrix"),
         (replaced("unet.../../etc/x.lora_A.weight", LORA[KEY]), "unet.../../etc/x.lora_A.weight", "lora_B"),

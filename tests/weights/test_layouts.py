@@ -85,3 +85,8 @@ def test_refused_keys(key: str, problem: str) -> None:
         Layouts(BASE).read([f"unet.{Q}.lora_A.weight", key])
     assert caught.value.key == key
     assert caught.value.remedy
+
+
+def test_endless_keys_are_refused() -> None:
+    with pytest.raises(IncompatibleLora, match="100000 characters"):
+        Layouts(BASE).read(["a." * 50_000])
