@@ -28,6 +28,7 @@ from pathlib import Path
 from transformer.translation.translator import (
     TRANSLATOR_NAMES,
     Translation,
+    TranslatorName,
     build_translator,
     translate_prompts,
 )
@@ -156,10 +157,10 @@ def report(verdicts: Sequence[Verdict], show_held_out: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def evaluate(translator_name: str, model_dir: Path | None, glyphs: Path) -> list[Verdict]:
+async def evaluate(translator_name: TranslatorName, model_dir: Path | None, glyphs: Path) -> list[Verdict]:
     """Translates every sentence as the server would (language found by itself) and judges it."""
     sentences = read_sentences()
-    translator = build_translator(translator_name, model_dir)  # type: ignore[arg-type]  # argparse checked it
+    translator = build_translator(translator_name, model_dir)
     try:
         translations = await translate_prompts(translator, [sentence.text for sentence in sentences])
     finally:
@@ -174,8 +175,8 @@ async def evaluate(translator_name: str, model_dir: Path | None, glyphs: Path) -
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns 0 when the bar is met, else 1."""
     parser = argparse.ArgumentParser(
-        prog="python -m transformer.evaluate", description=__doc__.split("\n")[0]
-    )  # type: ignore[union-attr]
+        prog="python -m transformer.evaluate", description="Judge the English of Korean sentences."
+    )
     parser.add_argument("--translator", choices=TRANSLATOR_NAMES, default="glossary")
     parser.add_argument("--translator_dir", type=Path, help="model folder of the seq2seq translator")
     parser.add_argument("--glyphs", type=Path, default=Path("weights/data/glyphs.json"))

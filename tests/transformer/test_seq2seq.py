@@ -129,6 +129,11 @@ def test_words_without_a_token_are_reported(translator: Seq2SeqTranslator) -> No
     assert translation.unknown == ("쀍뛟",)
 
 
+def test_a_text_longer_than_the_model_can_take_is_cut(translator: Seq2SeqTranslator) -> None:
+    (translation,) = asyncio.run(translator.translate(["빨간 사과 " * 100]))
+    assert translation.english
+
+
 def test_concurrent_calls_share_batches_and_keep_their_order(
     translator: Seq2SeqTranslator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

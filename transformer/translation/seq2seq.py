@@ -40,12 +40,11 @@ _RESTRICTED_LICENCE = re.compile(r"cc-by-nc|non-?commercial|nllb|hunyuan|tencent
 
 
 class Seq2SeqTranslator:
-    """Translates in batches on one worker thread: what arrives while a batch is computed makes up the next
-    one.
+    """Translates in batches on one worker thread: what arrives during one batch makes up the next.
 
-    `max_batch_size` texts a batch, `max_new_tokens` tokens a translation. Raises `ValueError` for a folder
-    that is no local encoder-decoder model in safetensors. Logs a warning for a folder whose licence forbids
-    commercial use.
+    `max_batch_size` texts a batch, `max_new_tokens` tokens a translation; a text longer than the model can
+    take is cut. Raises `ValueError` for a folder that is no local encoder-decoder model in safetensors. Logs a
+    warning for a folder whose licence restricts its use.
     """
 
     def __init__(
@@ -57,6 +56,9 @@ class Seq2SeqTranslator:
         self._model = model.to(device).eval()
         self._device = device
         self._max_batch_size = max_batch_size
+        self._max_input_tokens = min(
+            self._tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512)
+        )
         self._generation = {"max_new_tokens": max_new_tokens, "max_length": None}
         self._prefix = ""
         self._set_languages()
@@ -105,7 +107,11 @@ class Seq2SeqTranslator:
     @torch.inference_mode()
     def _translate_batch(self, texts: list[str]) -> list[Translation]:
         inputs = self._tokenizer(
-            [self._prefix + text for text in texts], return_tensors="pt", padding=True, truncation=True
+            [self._prefix + text for text in texts],
+            return_tensors="pt",
+            padding=True,
+            truncation=True,
+            max_length=self._max_input_tokens,
         )
         tokens = self._model.generate(**inputs.to(self._device), **self._generation)
         english = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
