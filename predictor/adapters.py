@@ -77,12 +77,13 @@ class AdaptedLayer:
         x, y = inputs[0], output
         if self.convolution:
             x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
+        # In place: the output is fresh, and nobody else has seen it.
         if self._down.ndim == 2:
-            flat = torch.addmm(y.reshape(-1, y.shape[-1]), x.reshape(-1, x.shape[-1]) @ self._down, self._up)
+            flat = y.reshape(-1, y.shape[-1])
+            flat.addmm_(x.reshape(-1, x.shape[-1]) @ self._down, self._up)
         else:
-            rows = x.shape[0]
-            hidden = torch.bmm(x.reshape(rows, -1, x.shape[-1]), self._down)
-            flat = torch.baddbmm(y.reshape(rows, -1, y.shape[-1]), hidden, self._up)
+            flat = y.reshape(len(y), -1, y.shape[-1])
+            flat.baddbmm_(torch.bmm(x.reshape(len(x), -1, x.shape[-1]), self._down), self._up)
         result = flat.view(y.shape)
         return result.permute(0, 3, 1, 2) if self.convolution else result
 
