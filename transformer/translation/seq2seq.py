@@ -43,8 +43,8 @@ class Seq2SeqTranslator:
     """Translates in batches on one worker thread: what arrives during one batch makes up the next.
 
     `max_batch_size` texts a batch, `max_new_tokens` tokens a translation; a text longer than the model can
-    take is cut. Raises `ValueError` for a folder that is no local encoder-decoder model in safetensors. Logs a
-    warning for a folder whose licence restricts its use.
+    take is cut. Raises `ValueError` for a folder that is no local encoder-decoder model in safetensors. Warns
+    in the log of a licence that restricts the use of the folder.
     """
 
     def __init__(
