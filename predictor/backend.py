@@ -48,6 +48,7 @@ class EngineBackend:
         engine: Engine,
         looks: Looks,
         limits: Limits,
+        metrics: Metrics,
         *,
         request_timeout: float,
         hang_timeout: float,
@@ -56,7 +57,7 @@ class EngineBackend:
         self.limits = limits
         self._diffuser = diffuser
         self._engine = engine
-        self._metrics = Metrics(engine)
+        self._metrics = metrics
         self._request_timeout = request_timeout
         self._hang_timeout = hang_timeout
 

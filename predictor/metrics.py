@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from predictor.checkpoint import Checkpoint
 from predictor.diffuser import Diffuser
@@ -32,12 +32,12 @@ class MeasuredDiffuser(Diffuser):
 class Metrics:
     """The engine's gauges, read when scraped, and counters of what was drawn."""
 
-    def __init__(self, engine: Engine) -> None:
-        queue = Gauge("emoji_queue_rows", "Pictures waiting for a place in the batch")
+    def __init__(self, engine: Engine, registry: CollectorRegistry = REGISTRY) -> None:
+        queue = Gauge("emoji_queue_rows", "Pictures waiting for a place in the batch", registry=registry)
         queue.set_function(lambda: engine.queue_depth)
-        active = Gauge("emoji_active_rows", "Pictures being drawn")
+        active = Gauge("emoji_active_rows", "Pictures being drawn", registry=registry)
         active.set_function(lambda: engine.active_rows)
-        self._pictures = Counter("emoji_pictures", "Pictures drawn", ["lora"])
+        self._pictures = Counter("emoji_pictures", "Pictures drawn", ["lora"], registry=registry)
 
     def drawn(self, lora: str) -> None:
         """Count one picture."""

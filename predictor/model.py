@@ -64,7 +64,7 @@ class DiffusionModel(Model):
         else:
             rows = contract.read_instances(payload, limits.max_rows)
             job = Job(contract.check_pictures(rows, limits), None, ())
-        event().update(model=self.name, rows=len(rows))
+        event()["rows"] = len(rows)
         if self._log_prompts:
             event()["prompts"] = [picture.prompt for picture in job.pictures]
         return job

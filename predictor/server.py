@@ -12,7 +12,7 @@ from predictor.contract import Limits
 from predictor.edge import Api, Server, log
 from predictor.engine import Engine
 from predictor.looks import read_looks
-from predictor.metrics import MeasuredDiffuser
+from predictor.metrics import MeasuredDiffuser, Metrics
 from predictor.repository import LookRepository
 from predictor.settings import Settings
 from weights.store import Store
@@ -46,11 +46,13 @@ def build_server(settings: Settings) -> Server:
         size_multiple=diffuser.size_multiple,
         solvers=diffuser.solvers,
     )
+    engine = Engine(diffuser, max_batch_size=settings.max_batch_size, max_queue_rows=settings.max_queue_rows)
     backend = EngineBackend(
         diffuser,
-        Engine(diffuser, max_batch_size=settings.max_batch_size, max_queue_rows=settings.max_queue_rows),
+        engine,
         looks,
         limits,
+        Metrics(engine),
         request_timeout=settings.request_timeout,
         hang_timeout=settings.hang_timeout,
     )

@@ -10,6 +10,7 @@ from kserve import InferRequest, Model, ModelRepository
 from kserve.protocol.dataplane import DataPlane
 
 from predictor.edge.backend import Backend
+from predictor.edge.logs import event
 from predictor.errors import NotReady, UnknownModel
 
 
@@ -90,5 +91,6 @@ class ServingDataPlane(DataPlane):
     ) -> tuple[Any, dict[str, str]]:
         """Run a model: preprocess, predict, postprocess."""
         model = self.lookup(model_name, model_version)
+        event()["model"] = model.name
         result: tuple[Any, dict[str, str]] = await super().infer(model.name, request, dict(headers or {}))
         return result
