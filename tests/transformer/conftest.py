@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 300
+START_S = 600
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def _wait(server: Process, path: str) -> None:
             if httpx.get(server.url + path, trust_env=False).is_success:
                 return
         except httpx.HTTPError:
-            time.sleep(0.1)
+            pass  # it does not listen yet
+        time.sleep(0.2)
     pytest.fail(f"the server did not start:\n{server.log.read_text()}")
 
 
