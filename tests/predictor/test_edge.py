@@ -147,9 +147,7 @@ def test_a_server_that_starts_answers_not_ready() -> None:
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
-def run_gate(
-    receive: Receive, cut_off: bool = False
-) -> tuple[list[dict[str, Any]], list[str]]:
+def run_gate(receive: Receive, cut_off: bool = False) -> tuple[list[dict[str, Any]], list[str]]:
     """Runs a gate around an application that never ends; gives what was sent and how it ended."""
 
     async def scenario() -> tuple[list[dict[str, Any]], list[str]]:
