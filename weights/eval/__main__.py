@@ -1,6 +1,7 @@
 """`python -m weights eval`: the bars of the embedded model, measured.
 
-`compositions` draws the sheet that is judged by eye; `judge` trains the judge anew.
+`compositions` draws the sheet that is judged by eye; `service` judges sentences through a running service;
+`judge` trains the judge anew.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from weights.eval.compositions import load_compositions
 from weights.eval.drawing import Drawing
 from weights.eval.judge import FILE, Judge, train_judge
 from weights.eval.quality import measure
+from weights.eval.service import judge_service, report
 from weights.glyphs.dataset import LOOKS, load_glyphs
 
+SERVICE_BAR = 0.80
 BARS = {"emoji_right": 0.90, "look_right": 0.98, "crispness": 0.85}
 
 
@@ -42,7 +45,7 @@ def evaluate(drawing: Drawing, out: Path, seeds: int, batch: int) -> bool:
     judge, glyphs = Judge(), load_glyphs()
     indices = [i for i in range(len(glyphs)) for _ in range(seeds)]
     chosen = [1000 + n for n in range(len(indices))]
-    report: dict[str, object] = {"settings": drawing.settings, "seeds": seeds, "bars": BARS}
+    figures: dict[str, object] = {"settings": drawing.settings, "seeds": seeds, "bars": BARS}
     passed = True
     for look in LOOKS:
         drawn = []
@@ -51,7 +54,7 @@ def evaluate(drawing: Drawing, out: Path, seeds: int, batch: int) -> bool:
             drawn.append(drawing.draw(look, [glyphs[i].name for i in indices[part]], chosen[part]))
         pictures = np.concatenate(drawn)
         quality = measure(look, indices, pictures, judge)
-        report[look] = asdict(quality)
+        figures[look] = asdict(quality)
         for bar, least in BARS.items():
             value = getattr(quality, bar)
             passed &= value >= least
@@ -61,7 +64,7 @@ def evaluate(drawing: Drawing, out: Path, seeds: int, batch: int) -> bool:
             [(glyphs[i].name, [pictures[n]]) for n, i in enumerate(indices)][::seeds], 12, out / f"{look}.png"
         )
     (out / "quality.json").write_text(
-        json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     return passed
 
@@ -69,17 +72,28 @@ def evaluate(drawing: Drawing, out: Path, seeds: int, batch: int) -> bool:
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0 when every bar holds, 1 when one is missed."""
     parser = argparse.ArgumentParser(prog="python -m weights eval", description=__doc__)
-    parser.add_argument("what", nargs="?", default="emoji", choices=("emoji", "compositions", "judge"))
+    parser.add_argument(
+        "what", nargs="?", default="emoji", choices=("emoji", "compositions", "service", "judge")
+    )
     parser.add_argument("--model_dir", type=Path, default=Path(__file__).resolve().parent.parent / "embedded")
     parser.add_argument("--out", type=Path, default=Path("out/quality"))
     parser.add_argument("--seeds", type=int, default=2, help="seeds an emoji and look")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--url", default="http://127.0.0.1:8080", help="of the service to judge")
+    parser.add_argument("--sentences", type=Path, help="JSONL of sentences for the service")
     args = parser.parse_args(argv)
     if args.what == "judge":
         print(json.dumps(train_judge(), indent=1), f"→ {FILE}")
         return 0
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.what == "service":
+        if args.sentences is None:
+            parser.error("service needs --sentences")
+        outcomes = judge_service(args.url, args.sentences)
+        print(report(outcomes))
+        (args.out / "service.md").write_text(report(outcomes), encoding="utf-8")
+        return 0 if sum(outcome.right for outcome in outcomes) >= SERVICE_BAR * len(outcomes) else 1
     drawing = Drawing(args.model_dir, LOOKS, args.device)
     if args.what == "emoji":
         return 0 if evaluate(drawing, args.out, args.seeds, args.batch) else 1

@@ -33,7 +33,7 @@ from weights.train.text_encoder import train_text_encoder
 PLAN: dict[str, tuple[int, float, int]] = {
     "autoencoder": (2400, 2e-3, 250),
     "text": (1000, 2e-3, 200),
-    "base": (12000, 1e-3, 500),
+    "base": (12000, 1e-3, 250),
     "lora-notoemoji": (400, 1e-3, 100),
     "lora-openmoji": (400, 1e-3, 100),
     "decoder": (6000, 1e-3, 500),
