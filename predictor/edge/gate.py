@@ -77,7 +77,7 @@ class Gate:
             if status == CLIENT_GONE:
                 await _refuse(NotReady("the server is stopping"), send_with_id)
         finally:
-            level = logging.INFO if scope["method"] == "POST" or status >= 500 else logging.DEBUG
+            level = logging.INFO if scope["method"] == "POST" or status == 500 else logging.DEBUG
             fields |= {
                 "protocol": "http",
                 "method": scope["method"],
