@@ -294,6 +294,7 @@ def test_the_accept_header(accept: str, chosen: tuple[str, ...]) -> None:
     assert accepted_formats(accept) == chosen
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_accept_header_is_an_error_inside(accept: str) -> None:
     with suppress(NotAcceptable):

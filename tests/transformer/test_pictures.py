@@ -42,6 +42,7 @@ def on_white(alpha: NDArray[np.float64], colour: tuple[int, int, int]) -> NDArra
     return np.rint(blended).astype(np.uint8)
 
 
+@settings(deadline=None)
 @given(pixels)
 def test_a_png_holds_exactly_the_pixels_that_were_drawn(drawn: NDArray[np.uint8]) -> None:
     np.testing.assert_array_equal(open_picture(finish(drawn, Finish(), PROVENANCE)), drawn)
@@ -68,6 +69,7 @@ def test_less_quality_means_fewer_bytes() -> None:
     assert sizes[0] < sizes[1]
 
 
+@settings(deadline=None)
 @given(pixels, st.integers(1, 100))
 def test_a_wanted_size_is_the_longer_side_and_keeps_the_proportions(
     drawn: NDArray[np.uint8], size: int
@@ -129,6 +131,7 @@ def test_over_white_the_cut_out_is_the_picture_it_came_from(drawn: NDArray[np.ui
     assert (drawn[~kept].min(axis=-1, initial=255) >= 231).all()
 
 
+@settings(deadline=None)
 @given(arrays(np.uint8, (9, 9, 3), elements=st.integers(0, 230)))
 def test_a_picture_without_white_borders_stays_whole(drawn: NDArray[np.uint8]) -> None:
     cut = remove_background(drawn)

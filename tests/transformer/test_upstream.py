@@ -10,7 +10,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kserve import InferRequest, InferResponse
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import (
@@ -165,6 +165,7 @@ def test_only_the_listed_headers_reach_the_predictor(small_predictor: Process, p
     assert not call["headers"].keys() & {"cookie", "authorization"}
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from((*FORWARDED_HEADERS, "X-Request-ID", "cookie")), st.text()))
 def test_forwarded_headers_are_fit_for_grpc(headers: dict[str, str]) -> None:
     for name, value in forwarded(headers).items():
