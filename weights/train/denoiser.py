@@ -29,6 +29,7 @@ from weights.train.text_encoder import HIDDEN, encode_prompts
 PLAIN_SHARE, COLOUR_SHARE = 0.55, 0.25  # the rest are features
 NO_PROMPT = 0.1  # share of samples without a prompt, for classifier-free guidance
 STYLE_WORDS = 0.8  # share of base samples whose prompt names the look
+NOISY = 0.7  # below 1, timesteps lean to the noisy end, where the prompt decides what is drawn
 SHEET_PROMPTS = (
     "grinning face",
     "cat",
@@ -131,7 +132,8 @@ class Sampler:
         with torch.no_grad():
             states = encode_prompts(self.tokenizer, self.encoder, prompts)
         latents = self.latents[[LOOKS.index(look) for look in looks], picks].float()
-        steps = ((torch.arange(size) + self.chance.random()) / size * 1000).long().clamp_max(999)
+        even = (torch.arange(size) + self.chance.random()) / size
+        steps = (even**NOISY * 1000).long().clamp_max(999)
         return latents.to(states.device), states, steps.to(states.device)
 
 
