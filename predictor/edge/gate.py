@@ -24,6 +24,9 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 CLIENT_GONE = 499
 """What nginx logs for a client that went away; nobody receives it."""
 
+PATIENCE = 8
+"""How many times the allowed length a body may be before its connection is cut."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -88,12 +91,17 @@ class Gate:
             log("request done", fields, level=level)
 
     async def _read(self, headers: dict[str, str], receive: Receive) -> bytes:
-        """The whole body; nothing of a body that announces to be too long."""
+        """The whole body; one that is too long is not kept.
+
+        It is read on for a while all the same: closing the connection while the client still sends would
+        take the refusal away from it.
+        """
         too_large = RequestTooLarge(f"the body may have at most {self._max_body_bytes} bytes")
+        patience = PATIENCE * self._max_body_bytes
         announced = headers.get("content-length", "0")
         if not (announced.isascii() and announced.isdigit()):
             raise InvalidInput("Content-Length", "must be a number")
-        if int(announced) > self._max_body_bytes:
+        if int(announced) > patience:
             raise too_large
         chunks, size = [], 0
         while True:
@@ -102,10 +110,12 @@ class Gate:
                 raise ClientDisconnected
             chunk = message.get("body", b"")
             size += len(chunk)
-            if size > self._max_body_bytes:
+            if size <= self._max_body_bytes:
+                chunks.append(chunk)
+            more = message.get("more_body", False)
+            if size > patience or (not more and size > self._max_body_bytes):
                 raise too_large
-            chunks.append(chunk)
-            if not message.get("more_body", False):
+            if not more:
                 return b"".join(chunks)
 
     async def _run(self, scope: MutableMapping[str, Any], body: bytes, receive: Receive, send: Send) -> None:

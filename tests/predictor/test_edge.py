@@ -202,6 +202,25 @@ def test_work_does_not_begin_for_a_client_that_went_away_while_sending() -> None
     assert (sent, ended) == ([], [])
 
 
+@pytest.mark.parametrize(
+    "messages",
+    [
+        # read to its end: the client still listens
+        (
+            {"type": "http.request", "body": b"x" * 11, "more_body": True},
+            {"type": "http.request", "body": b"y"},
+        ),
+        # so long that the rest is not waited for
+        ({"type": "http.request", "body": b"x" * 81, "more_body": True},),
+    ],
+)
+def test_a_body_that_is_too_long_is_refused_before_any_work(messages: tuple[dict[str, Any], ...]) -> None:
+    sent, ended = run_gate(chunks(*messages, then_wait=False))
+    assert ended == []
+    assert sent[0]["status"] == 413
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
 def test_work_that_is_cut_off_at_the_end_says_so() -> None:
     sent, ended = run_gate(chunks(*BODY, then_wait=True), cut_off=True)
     assert ended == ["cancelled"]
