@@ -1,7 +1,7 @@
 """How long one picture takes at a running service (`make run`, then `make bench`), side by side.
 
-The sides take turns, so that whatever else the machine does slows all of them alike; each is given as a ratio to
-the first. One request at a time: this is latency, not throughput.
+The sides take turns, so that whatever else the machine does slows all of them alike; each is given as a
+ratio to the first. One request at a time: this is latency, not throughput.
 """
 
 from __future__ import annotations
