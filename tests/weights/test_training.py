@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
+from safetensors.torch import load_file
 
 from weights.eval.compositions import load_compositions
 from weights.store import Store
 from weights.train.__main__ import Workshop
 from weights.train.autoencoder import build_autoencoder, fold_whitening, to_tensor
 from weights.train.denoiser import build_scheduler, timestep_weights
-from weights.train.export import export
+from weights.train.export import export, unpack
 from weights.train.pictures import Subject, draw, subjects
 from weights.train.prompts import STYLES, glyphs_by_name, plain_phrase, sample_prompt
 from weights.train.run import Average, Run
@@ -104,7 +105,7 @@ def embedded(tmp_path_factory):
     workshop.subjects = [*every[:30], *every[300:310], *every[-10:]]
     workshop.sheet = ["cat"]
     for stage in ("autoencoder", "text", "base", "lora-notoemoji", "lora-openmoji", "decoder"):
-        workshop.start(stage, steps=2, batch=4, warm=None)
+        workshop.start(stage, steps=2, batch=4)
     export(folder / "runs", folder / "embedded", ("notoemoji", "openmoji"))
     return folder / "embedded"
 
@@ -121,6 +122,18 @@ def test_training_ends_in_a_folder_that_diffusers_loads_and_two_imported_loras(e
     drawn = pipeline("cat", num_inference_steps=2, guidance_scale=2.0, output_type="np").images
     assert drawn.shape == (1, 128, 128, 3)
     assert isinstance(pipeline.vae, AutoencoderKL)
+
+
+def test_training_goes_on_from_the_exported_base(embedded, tmp_path):
+    unpack(embedded, tmp_path / "runs")
+    again = Workshop(tmp_path / "runs", "cpu")
+    again.sheet = ["cat"]
+    again.subjects = again.subjects[:10]
+    before = load_file(tmp_path / "runs/base/model/diffusion_pytorch_model.safetensors")["conv_in.weight"]
+    again.start("base", steps=1, batch=2)
+    after = load_file(tmp_path / "runs/base/model/diffusion_pytorch_model.safetensors")["conv_in.weight"]
+    assert not torch.equal(before.float(), after)
+    assert (before.float() - after).abs().max() < 0.1  # it went on; it did not begin anew
 
 
 def test_the_lora_run_keeps_the_replaced_systems_kind_of_folder(embedded):

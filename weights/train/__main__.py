@@ -3,7 +3,8 @@
     autoencoder → text → base → lora-notoemoji, lora-openmoji → decoder → export
 
 Stages write into `weights/runs/<stage>/`; export puts the base and, by `weights import` of the LoRA runs' own
-state folders, the two LoRAs into `weights/embedded`.
+state folders, the two LoRAs into `weights/embedded`. `unpack` does the reverse for the base, so that training
+can go on from the committed model: `python -m weights train unpack base lora-notoemoji lora-openmoji export`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,15 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from weights.glyphs.dataset import LOOKS
 from weights.train.autoencoder import train_autoencoder
 from weights.train.decoder import train_decoder
-from weights.train.denoiser import SHEET_PROMPTS, STYLE_WORDS, Sampler, encode_pictures, train_base
-from weights.train.export import export
+from weights.train.denoiser import (
+    SHEET_PROMPTS,
+    STYLE_WORDS,
+    Sampler,
+    build_unet,
+    encode_pictures,
+    train_base,
+)
+from weights.train.export import export, unpack
 from weights.train.lora import train_lora
 from weights.train.pictures import Subject, draw_all, subjects
 from weights.train.run import Run
@@ -84,7 +92,7 @@ class Workshop:
             sheet=self.sheet,
         )
 
-    def start(self, stage: str, steps: int | None, batch: int | None, warm: Path | None) -> None:
+    def start(self, stage: str, steps: int | None, batch: int | None) -> None:
         """Run one stage to its end."""
         planned, peak, every = PLAN[stage]
         run = Run(self.folder, stage, steps or planned, device=self.device, save_every=every, peak=peak)
@@ -98,8 +106,9 @@ class Workshop:
             flat = self.pictures().reshape(-1, *self.pictures().shape[2:])
             train_decoder(run, self.autoencoder(), flat, self.latents().flatten(0, 1), **size)
         elif stage == "base":
-            unet = UNet2DConditionModel.from_pretrained(warm) if warm else None
-            train_base(run, self.sampler(run), self.autoencoder(), unet, **size)
+            last = self.folder / "base" / "model"
+            unet = UNet2DConditionModel.from_pretrained(last) if last.exists() else build_unet()
+            train_base(run, self.sampler(run), unet, self.autoencoder(), **size)
         else:
             look = stage.removeprefix("lora-")
             unet = UNet2DConditionModel.from_pretrained(self.folder / "base" / "model")
@@ -114,7 +123,10 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "stages", nargs="*", metavar="STAGE", help=f"of {', '.join((*PLAN, 'export'))}; default: all"
+        "stages",
+        nargs="*",
+        metavar="STAGE",
+        help=f"of unpack, {', '.join((*PLAN, 'export'))}; default: all but unpack",
     )
     parser.add_argument("--run_dir", type=Path, default=Path("weights/runs"))
     parser.add_argument("--embedded", type=Path, default=Path("weights/embedded"), help="where export writes")
@@ -122,10 +134,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, help="steps of the stage in all, instead of the plan's")
     parser.add_argument("--batch", type=int, help="pictures a step, instead of the stage's own")
     parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--warm", type=Path, help="UNet folder to start the base from")
     args = parser.parse_args(argv)
     stages: list[str] = args.stages or [*PLAN, "export"]
-    if unknown := [stage for stage in stages if stage not in PLAN and stage != "export"]:
+    if unknown := [stage for stage in stages if stage not in known]:
         parser.error(f"unknown stage {', '.join(unknown)}")
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -133,8 +144,10 @@ def main(argv: list[str] | None = None) -> int:
     for stage in stages:
         if stage == "export":
             export(args.run_dir, args.embedded, LOOKS)
+        elif stage == "unpack":
+            unpack(args.embedded, args.run_dir)
         else:
-            workshop.start(stage, args.steps, args.batch, args.warm)
+            workshop.start(stage, args.steps, args.batch)
     return 0
 
 

@@ -192,14 +192,10 @@ def sample_sheet(
 
 
 def train_base(
-    run: Run,
-    sampler: Sampler,
-    autoencoder: AutoencoderKL,
-    unet: UNet2DConditionModel | None = None,
-    batch: int = 32,
+    run: Run, sampler: Sampler, unet: UNet2DConditionModel, autoencoder: AutoencoderKL, batch: int = 32
 ) -> None:
-    """Train the UNet (on from `unet` if given); the averaged weights go to `run.folder / "model"`."""
-    unet = (unet or build_unet()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """Train the UNet; the averaged weights go to `run.folder / "model"`."""
+    unet.to(memory_format=torch.channels_last)
     scheduler = build_scheduler()
     optimizer = torch.optim.AdamW(
         unet.parameters(), lr=run.peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True

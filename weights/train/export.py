@@ -29,6 +29,21 @@ LICENCES = {
 }
 
 
+def unpack(embedded: Path, runs: Path) -> None:
+    """The reverse of `export` for the base: its parts as the finished stages of a new run folder.
+
+    Raises FileExistsError when the folder has stages of its own already.
+    """
+    base = embedded / "base"
+    for part, stage in (
+        ("vae", "autoencoder/model"),
+        ("text_encoder", "text/model"),
+        ("tokenizer", "text/tokenizer"),
+        ("unet", "base/model"),
+    ):
+        shutil.copytree(base / part, runs / stage)
+
+
 def export(runs: Path, embedded: Path, looks: Sequence[str]) -> None:
     """Write `embedded/base` and `embedded/loras` from the run folders, in place of what was there."""
     decoder = runs / "decoder" / "model"
