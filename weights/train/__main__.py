@@ -122,11 +122,9 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    known = ("unpack", *PLAN, "export")
     parser.add_argument(
-        "stages",
-        nargs="*",
-        metavar="STAGE",
-        help=f"of unpack, {', '.join((*PLAN, 'export'))}; default: all but unpack",
+        "stages", nargs="*", metavar="STAGE", help=f"{', '.join(known)}; default: all but unpack"
     )
     parser.add_argument("--run_dir", type=Path, default=Path("weights/runs"))
     parser.add_argument("--embedded", type=Path, default=Path("weights/embedded"), help="where export writes")
