@@ -35,6 +35,8 @@ run: $(VENV)/run.stamp ## Install, start predictor and transformer, draw the fir
 	@$(BIN)/python quickstart.py --model_dir $(MODEL_DIR) --device $(DEVICE) --http_port $(HTTP_PORT) --grpc_port $(GRPC_PORT) --predictor_http_port $(PREDICTOR_HTTP_PORT) --predictor_grpc_port $(PREDICTOR_GRPC_PORT)
 
 .PHONY: test
+# The models of the tests are tiny: threads would only wait for each other, for long on a busy machine.
+test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/dev.stamp ## Run all tests that need no cluster and no GPU
 	$(BIN)/python -m pytest -m "not cluster and not gpu" $(PYTEST_ARGS)
 

@@ -23,7 +23,9 @@ HOST = "127.0.0.1"
 SENTENCES = {"english": "a cat with heart eyes", "korean": "웃는 강아지"}
 LOOKS = ("notoemoji", "openmoji")
 SEED = 7
-STOP_SECONDS = 20.0
+GRACE_SECONDS = 10
+"""How long requests under way may take at the end."""
+STOP_SECONDS = 2.0 * GRACE_SECONDS
 """A process that takes longer to stop is killed."""
 LAST_LINES = 15
 
@@ -230,12 +232,13 @@ def server_arguments(arguments: argparse.Namespace) -> dict[str, list[str]]:
             f"--device={arguments.device}",
             f"--http_port={arguments.predictor_http_port}",
             f"--grpc_port={arguments.predictor_grpc_port}",
+            f"--grace_period={GRACE_SECONDS}",
         ],
         "transformer": [
             f"--predictor_host={HOST}:{arguments.predictor_grpc_port}",
             f"--http_port={arguments.http_port}",
             f"--grpc_port={arguments.grpc_port}",
-            "--enable_docs_url=True",
+            f"--grace_period={GRACE_SECONDS}",
         ],
     }
 
