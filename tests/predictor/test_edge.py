@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from kserve.errors import InvalidInput as SdkInvalidInput
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from predictor.edge import Api, ServingDataPlane
+from predictor.edge import Api, PortInUse, Server, ServerSettings, ServingDataPlane
 from predictor.edge.gate import Gate, request_id
 from predictor.edge.grpc import grpc_server
 from predictor.edge.logs import JsonFormatter, TextFormatter
@@ -142,6 +143,18 @@ def test_a_server_that_starts_answers_not_ready() -> None:
             ]
 
     assert [reply.status_code for reply in asyncio.run(ask())] == [200, 404, 503, 503, 503]
+
+
+@pytest.mark.parametrize("kind", ["http", "grpc"])
+def test_a_port_in_use_is_named(kind: str) -> None:
+    api = Api(title="test", version="0", description="", infer_description="")
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as other:
+        port, free = taken.getsockname()[1], other.getsockname()[1]
+        other.close()
+        ports = {"http_port": free, "grpc_port": free, f"{kind}_port": port}
+        server = Server(ModelRepository(), Steady(), ServerSettings(**ports), api)
+        with pytest.raises(PortInUse, match=rf"cannot listen on 127\.0\.0\.1:{port} .*--{kind}_port"):
+            server.start()
 
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]

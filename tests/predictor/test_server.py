@@ -5,7 +5,6 @@ import base64
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -29,7 +28,7 @@ from kserve import (
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.contract import PictureRequest, infer_request
-from tests.predictor.serving import ROOT, Predictor, free_port, running, write_store
+from tests.predictor.serving import ROOT, Predictor, running, write_store
 
 LONG = 300
 """Steps that take longer than any test waits for."""
@@ -575,13 +574,3 @@ def refusal(*flags: str) -> str:
 def test_what_cannot_be_served_is_refused_with_the_reason(model_dir: Path, tmp_path: Path) -> None:
     assert "model_index.json" in refusal("--model_dir", str(tmp_path))
     assert "--default_look nope" in refusal("--model_dir", str(model_dir), "--default_look", "nope")
-
-
-@pytest.mark.parametrize("kind", ["http", "grpc"])
-def test_a_port_in_use_is_named(model_dir: Path, kind: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        ports = {"http": free_port(), "grpc": free_port()} | {kind: taken.getsockname()[1]}
-        flags = [word for name, port in ports.items() for word in (f"--{name}_port", str(port))]
-        message = refusal("--model_dir", str(model_dir), *flags)
-    assert f"127.0.0.1:{ports[kind]}" in message
-    assert f"--{kind}_port" in message
