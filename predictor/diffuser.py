@@ -97,6 +97,18 @@ class Diffuser:
         if row.lora is not None and row.lora not in self._adapters.names:
             raise UnknownModel(f"LoRA {row.lora} is not loaded")
 
+    def is_prepared(self, rows: Sequence[Row]) -> bool:
+        """Whether `begin` has the solver tables it needs. From any thread."""
+        return all(self._solvers.has_table(row.solver, row.steps) for row in rows)
+
+    def prepare(self, rows: Sequence[Row]) -> None:
+        """Makes the solver tables of checked rows, a second for very many steps. From any thread.
+
+        Raises InvalidInput for steps the solver refuses.
+        """
+        for row in rows:
+            self._table(row)
+
     @property
     def adapters(self) -> tuple[str, ...]:
         """Names of the loaded LoRAs. From any thread."""

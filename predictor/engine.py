@@ -85,6 +85,10 @@ class Engine:
         if not self.accepting:
             raise NotReady("the engine is not running")
         self._check(rows)
+        if not self._diffuser.is_prepared(rows):  # beside the worker thread, so that nobody's steps wait
+            await asyncio.to_thread(self._diffuser.prepare, rows)
+            if not self.accepting:
+                raise NotReady("the engine is not running")
         request = Request(tuple(rows), asyncio.get_running_loop().create_future())
         if not self._queue.push(request):
             raise QueueFull(self._backlog_seconds())

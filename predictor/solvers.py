@@ -89,6 +89,10 @@ class Solvers:
                 )
         return scheduler
 
+    def has_table(self, name: str, steps: int) -> bool:
+        """Whether `table` will answer at once."""
+        return (name, steps) in self._tables
+
     def table(self, name: str, steps: int) -> SolverTable:
         """The table of one solver at `steps` inference steps. Raises UnsupportedSolver."""
         if not 1 <= steps <= self.max_steps:

@@ -60,11 +60,18 @@ class Recorder:
     sizes: list[tuple[int, int]] = field(default_factory=list)
     gate: threading.Semaphore | None = None
     memory_rows: int = 1000
+    table_gate: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     adapters: tuple[str, ...] = ("a@1",)
 
     def check(self, row: Row) -> None:
         if row.lora is not None and row.lora not in self.adapters:
             raise UnknownModel(row.lora)
+
+    def is_prepared(self, rows: Sequence[Row]) -> bool:
+        return all(row.prompt != "new table" for row in rows)
+
+    def prepare(self, rows: Sequence[Row]) -> None:
+        self.table_gate.acquire()
 
     def begin(self, rows: Sequence[Row]) -> list[Sample]:
         self._may_fail(rows, "begin")
@@ -171,6 +178,23 @@ def test_rows_join_the_batch_between_steps_and_leave_when_done():
     run(main)
     # The first step runs alone; then one row of the pair joins, and the other takes its place.
     assert recorder.steps == [[1], [1, 2], [1, 3], [1, 3]]
+
+
+def test_a_row_that_waits_for_its_solver_table_holds_up_no_other():
+    async def run() -> tuple[bool, int]:
+        recorder = Recorder()
+        engine = Engine(recorder, max_batch_size=4, max_queue_rows=8)
+        engine.start()
+        waiting = asyncio.create_task(engine.draw([make_row(prompt="new table", seed=1)]))
+        await asyncio.sleep(0)
+        await engine.draw([make_row(seed=2)])  # ends although the first still waits
+        early = waiting.done()
+        recorder.table_gate.release()
+        picture = await waiting
+        await engine.stop(1.0)
+        return early, int(picture[0, 0, 0, 0])
+
+    assert asyncio.run(run()) == (False, 1)
 
 
 def test_cancelling_frees_the_rows_at_the_next_step():
