@@ -60,8 +60,13 @@ eval: $(VENV)/dev.stamp ## Measure the embedded model: right emoji, right look, 
 	$(BIN)/python -m weights eval
 
 .PHONY: eval-ko
-eval-ko: $(VENV)/dev.stamp ## Measure the Korean translation on the sentences written for it
+eval-ko: $(VENV)/dev.stamp ## Measure Korean: the English of 297 sentences, then their pictures by the service of `make run`
 	$(BIN)/python -m transformer.evaluate
+	$(BIN)/python -m weights eval service --url http://127.0.0.1:$(HTTP_PORT) --sentences transformer/eval_ko.jsonl
+
+.PHONY: bench
+bench: $(VENV)/dev.stamp ## Time one picture at the service of `make run`, side by side
+	$(BIN)/python benchmarks/latency.py --transformer http://127.0.0.1:$(HTTP_PORT) --predictor http://127.0.0.1:$(PREDICTOR_HTTP_PORT)
 
 .PHONY: pictures
 pictures: $(VENV)/run.stamp ## Draw the README's picture through the service that `make run` has started

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import httpx
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -90,7 +91,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.what == "service":
         if args.sentences is None:
             parser.error("service needs --sentences")
-        outcomes = judge_service(args.url, args.sentences)
+        try:
+            outcomes = judge_service(args.url, args.sentences)
+        except httpx.ConnectError:
+            parser.exit(2, f"No service answers at {args.url}; `make run` starts one.\n")
         print(report(outcomes))
         (args.out / "service.md").write_text(report(outcomes), encoding="utf-8")
         return 0 if sum(outcome.right for outcome in outcomes) >= SERVICE_BAR * len(outcomes) else 1
