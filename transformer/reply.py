@@ -68,7 +68,6 @@ def infer_response(
             InferOutput(name, list(arrays[name].shape), datatypes[name], data=arrays[name])
             for name in outputs
         ],
-        use_binary_outputs=True,
     )
 
 

@@ -184,17 +184,18 @@ def test_grpc_has_the_files_bytes(either: Process, raw: bool) -> None:
     async def run() -> None:
         client = InferenceGRPCClient(f"127.0.0.1:{either.grpc_port}")
         prompt, seed = (
-            InferInput("prompt", [1], "BYTES", ["빨간 사과"]),
-            InferInput("seed", [1], "INT64", [6]),
+            InferInput("prompt", [2], "BYTES", ["빨간 사과", "a cat"]),
+            InferInput("seed", [2], "INT64", [6, 7]),
         )
         if raw:
-            prompt.set_data_from_numpy(np.array(["빨간 사과".encode()], np.object_))
-            seed.set_data_from_numpy(np.array([6], np.int64))
+            prompt.set_data_from_numpy(np.array(["빨간 사과".encode(), b"a cat"], np.object_))
+            seed.set_data_from_numpy(np.array([6, 7], np.int64))
         request = InferRequest("openmoji", [prompt, seed], "9", parameters={"guidance_scale": "7.5"})
         response = await client.infer(request)
         values = {output.name: output.as_numpy().tolist() for output in response.outputs}
-        assert (values["prompt"], values["lora"]) == ([b"red apple"], [b"openmoji@1"])
-        np.testing.assert_array_equal(pixels(values["image"][0]), paint("red apple", 6, "openmoji@1"))
+        assert (values["prompt"], values["lora"]) == ([b"red apple", b"a cat"], [b"openmoji@1"] * 2)
+        for image, english, number in zip(values["image"], ("red apple", "a cat"), (6, 7), strict=True):
+            np.testing.assert_array_equal(pixels(image), paint(english, number, "openmoji@1"))
         assert await client.is_model_ready("openmoji")
         assert await client.is_server_ready()
         await client.close()
