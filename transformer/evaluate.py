@@ -25,13 +25,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformer.translation.translator import (
-    TRANSLATOR_NAMES,
-    Translation,
-    TranslatorName,
-    build_translator,
-    translate_prompts,
-)
+from transformer.translation.backends import TRANSLATOR_NAMES, TranslatorName, build_translator
+from transformer.translation.translator import Translation, translate_prompts
 
 SENTENCES = Path(__file__).with_name("eval_ko.jsonl")
 BAR = 0.9

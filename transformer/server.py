@@ -17,7 +17,7 @@ from transformer.reply import OUTPUTS
 from transformer.request import FIELDS
 from transformer.settings import Settings
 from transformer.studio import Studio
-from transformer.translation.translator import build_translator
+from transformer.translation.backends import build_translator
 
 
 def build_server(settings: Settings) -> Server:

@@ -14,7 +14,7 @@ from typing import Literal
 from kserve import model_server
 
 from predictor.edge import ServerSettings
-from transformer.translation.translator import TRANSLATOR_NAMES, TranslatorName
+from transformer.translation.backends import TRANSLATOR_NAMES, TranslatorName
 
 PredictorProtocol = Literal["grpc-v2", "v2"]
 

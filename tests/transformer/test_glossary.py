@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transformer.translation.backends import build_translator
 from transformer.translation.cache import CachedTranslator
 from transformer.translation.glossary import GlossaryTranslator
 from transformer.translation.lexicon import WORDS, Lexicon
-from transformer.translation.translator import Translation, build_translator, translate_prompts
+from transformer.translation.translator import Translation, translate_prompts
 
 
 @pytest.fixture(scope="module")

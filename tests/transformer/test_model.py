@@ -24,7 +24,7 @@ from transformer.reply import OUTPUTS
 from transformer.request import FIELDS, NotAcceptable, accepted_formats
 from transformer.settings import Settings
 from transformer.studio import Studio
-from transformer.translation.translator import build_translator
+from transformer.translation.backends import build_translator
 
 LIMITS = Settings("nowhere", max_rows=3, max_prompt_chars=40, max_picture_size=256)
 

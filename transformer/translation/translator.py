@@ -5,14 +5,11 @@ Knows neither how a backend translates nor what happens to the English afterward
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 from transformer.translation.language import Language, LanguageChoice, detect_language
 
 Backend = Literal["none", "glossary", "seq2seq"]
-TranslatorName = Literal["glossary", "seq2seq"]
-TRANSLATOR_NAMES: tuple[str, ...] = get_args(TranslatorName)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +55,3 @@ async def translate_prompts(
         next(translated) if found == "ko" else Translation(english=prompt, backend="none", language="en")
         for prompt, found in zip(prompts, languages, strict=True)
     ]
-
-
-def build_translator(
-    name: TranslatorName, model_dir: Path | None = None, cache_size: int = 10_000
-) -> Translator:
-    """The named backend with a cache in front of it. It loads its data, for seconds: call it before serving.
-
-    `model_dir` is the local Hugging Face encoder-decoder folder of `"seq2seq"`, unused by `"glossary"`.
-    Raises `ValueError` for an unknown name, a missing folder or a folder that holds no such model.
-    """
-    from transformer.translation.cache import CachedTranslator
-
-    if name == "glossary":
-        from transformer.translation.glossary import GlossaryTranslator
-
-        return CachedTranslator(GlossaryTranslator(), max_entries=cache_size)
-    if name == "seq2seq":
-        if model_dir is None:
-            raise ValueError("the seq2seq translator needs a model folder")
-        # Imported only when chosen: it brings torch and transformers.
-        from transformer.translation.seq2seq import Seq2SeqTranslator
-
-        return CachedTranslator(Seq2SeqTranslator(model_dir), max_entries=cache_size)
-    raise ValueError(f"unknown translator {name!r}; known: {', '.join(TRANSLATOR_NAMES)}")
