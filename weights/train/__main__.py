@@ -86,7 +86,7 @@ class Workshop:
             self.latents(),
             CLIPTokenizer.from_pretrained(text / "tokenizer"),
             CLIPTextModel.from_pretrained(text / "model").eval().to(run.device),
-            random.Random(run.done + 7919 * run.accelerator.process_index),
+            random.Random(),  # a run that goes on must not see the same prompts again
             looks=(look,) if look else LOOKS,
             style_words=0.0 if look else STYLE_WORDS,
             sheet=self.sheet,

@@ -207,7 +207,7 @@ def train_base(
     def sample(folder: Path) -> None:
         unet.save_pretrained(folder / "model")
         unet.eval()
-        pipeline = assemble(unet, autoencoder, sampler.encoder, sampler.tokenizer)
+        pipeline = assemble(unet, autoencoder, sampler.encoder, sampler.tokenizer).to(run.device)
         sample_sheet(pipeline, sampler.sheet, LOOKS, folder / f"sheet-{run.done:06d}.png")
         unet.train()
 

@@ -50,7 +50,7 @@ def train_lora(
 
     def sample(folder: Path) -> None:
         unet.eval()
-        pipeline = assemble(unet, autoencoder, sampler.encoder, sampler.tokenizer)
+        pipeline = assemble(unet, autoencoder, sampler.encoder, sampler.tokenizer).to(run.device)
         sample_sheet(pipeline, sampler.sheet, [None], folder / f"sheet-{run.done:06d}.png")
         unet.train()
 
