@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,13 +101,17 @@ def test_a_child_that_does_not_stop_is_killed_at_the_second_interrupt(
 ) -> None:
     with Quickstart(model_dir, tmp_path) as quickstart:
         quickstart.wait_for("Starting the predictor")
-        children = psutil.Process(quickstart.process.pid).children()
+        launcher = psutil.Process(quickstart.process.pid)
+        while [child.cmdline()[2:3] for child in launcher.children()] != [["predictor"], ["transformer"]]:
+            assert quickstart.process.poll() is None
+            time.sleep(0.05)
+        children = launcher.children()
         for child in children:
             child.suspend()  # a stopped process handles no SIGTERM
         quickstart.process.send_signal(signal.SIGINT)
         quickstart.wait_for("Stopping ...")
-        for child in reversed(children):
+        for name in ("transformer", "predictor"):
             quickstart.process.send_signal(signal.SIGINT)
-            quickstart.wait_for(f"The {child.cmdline()[2]} did not stop in time and is killed.")
+            quickstart.wait_for(f"The {name} did not stop in time and is killed.")
         assert quickstart.process.wait(60) == 0
     assert not any(child.is_running() for child in children)
