@@ -33,12 +33,17 @@ class Outcome:
 
 
 def draw(client: httpx.Client, look: str, text: str, seed: int) -> tuple[str, Image.Image]:
-    """One sentence through the service: the English it used and the picture. Raises httpx.HTTPError."""
+    """One sentence through the service: the English it used and the picture.
+
+    A sentence that the service refuses (400) gives its reason and a white picture. Raises httpx.HTTPError.
+    """
     inputs = [
         {"name": "prompt", "datatype": "BYTES", "shape": [1], "data": [text]},
         {"name": "seed", "datatype": "INT64", "shape": [1], "data": [seed]},
     ]
     reply = client.post(f"/v2/models/{look}/infer", json={"inputs": inputs})
+    if reply.status_code == httpx.codes.BAD_REQUEST:
+        return reply.json()["error"], Image.new("RGB", (128, 128), "white")
     reply.raise_for_status()
     outputs = {output["name"]: output["data"][0] for output in reply.json()["outputs"]}
     return outputs["prompt"], Image.open(io.BytesIO(base64.b64decode(outputs["image"]))).convert("RGB")
