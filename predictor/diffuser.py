@@ -68,17 +68,12 @@ class Diffuser:
         self.defaults = self._read_defaults(checkpoint.generation, checkpoint.scheduler_class)
 
     @classmethod
-    def load(
-        cls, folder: Path, *, device: str = "cpu", dtype: str = "float32", threads: int | None = None
-    ) -> Self:
+    def load(cls, folder: Path, *, device: str = "cpu", dtype: str = "float32") -> Self:
         """Loads a folder saved by StableDiffusionPipeline: safetensors only, never the network.
 
-        device: "cpu", "cuda", "cuda:1"; dtype: "float32", "float16", "bfloat16"; threads: torch's on the
-        CPU, for the whole process. Raises UnsupportedCheckpoint, which says what is wrong with the folder
-        and the remedy.
+        device: "cpu", "cuda", "cuda:1"; dtype: "float32", "float16", "bfloat16". Raises
+        UnsupportedCheckpoint, which says what is wrong with the folder and the remedy.
         """
-        if threads is not None:
-            torch.set_num_threads(threads)
         return cls(read_checkpoint(folder, DTYPES[dtype]), device)
 
     def count_tokens(self, text: str) -> int:

@@ -45,15 +45,25 @@ class Engine:
     All state belongs to the event loop that called `start`, and so do all methods.
     """
 
-    def __init__(self, diffuser: Diffuser, *, max_batch_size: int, max_queue_rows: int) -> None:
-        """At most `max_batch_size` rows are denoised at a time, at most `max_queue_rows` wait."""
+    def __init__(
+        self, diffuser: Diffuser, *, max_batch_size: int, max_queue_rows: int, threads: int | None = None
+    ) -> None:
+        """At most `max_batch_size` rows are denoised at a time, at most `max_queue_rows` wait.
+
+        threads: torch's CPU threads in the worker; None: as the process has it.
+        """
         self._diffuser = diffuser
         self._max_batch_size = max_batch_size
         self._queue = RowQueue(max_queue_rows)
         self._active: list[_Active] = []
         self._requests: set[Request] = set()
         self._leaving: set[str] = set()  # adapters that take no new rows
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diffuser")
+        self._worker = ThreadPoolExecutor(
+            max_workers=1,
+            thread_name_prefix="diffuser",
+            initializer=torch.set_num_threads,
+            initargs=(threads or torch.get_num_threads(),),
+        )
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._stopping = False

@@ -33,7 +33,11 @@ def build_server(settings: Settings) -> Server:
     store = Store(settings.lora_dir)
     looks = read_looks(store, settings.default_look)
     log("loading", {"base": settings.base_dir, "loras": settings.lora_dir, "device": device, "dtype": dtype})
-    diffuser = MeasuredDiffuser.load(settings.base_dir, device=device, dtype=dtype, threads=settings.threads)
+    threads = settings.threads or torch.get_num_threads()
+    # This thread only loads. OpenMP keeps a pool of threads for each one that computes, and two pools on the
+    # same cores put each other to sleep at every small operation: steps took twice as long.
+    torch.set_num_threads(1)
+    diffuser = MeasuredDiffuser.load(settings.base_dir, device=device, dtype=dtype)
     for version in store.versions():
         diffuser.add_adapter(str(version), store.load(version))
     native = max(diffuser.native_size)
@@ -46,7 +50,12 @@ def build_server(settings: Settings) -> Server:
         size_multiple=diffuser.size_multiple,
         solvers=diffuser.solvers,
     )
-    engine = Engine(diffuser, max_batch_size=settings.max_batch_size, max_queue_rows=settings.max_queue_rows)
+    engine = Engine(
+        diffuser,
+        max_batch_size=settings.max_batch_size,
+        max_queue_rows=settings.max_queue_rows,
+        threads=threads,
+    )
     backend = EngineBackend(
         diffuser,
         engine,
