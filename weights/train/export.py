@@ -62,6 +62,10 @@ def export(runs: Path, embedded: Path, looks: Sequence[str]) -> None:
     text_config = base / "text_encoder" / "config.json"
     text_config.write_text(text_config.read_text().replace('"float16"', '"float32"'))
     (base / "generation.json").write_text(json.dumps(GENERATION, indent=2) + "\n", encoding="utf-8")
+    for part in ("unet", "vae"):  # where the parts came from is this machine's business
+        file = base / part / "config.json"
+        config = {key: value for key, value in json.loads(file.read_text()).items() if key != "_name_or_path"}
+        file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for file in base.rglob("*.safetensors"):
         file.chmod(0o644)  # safetensors keeps them to the owner; a server may run as somebody else
     store = Store(embedded / "loras")
