@@ -73,7 +73,7 @@ def read_looks(store: Store, wanted: str | None) -> Looks:
     elif wanted in references:
         default = wanted
     else:
-        raise UnusableLook(f"--default_look {wanted}: the store has {', '.join(references) or 'no LoRA'}")
+        raise UnusableLook(f"default look {wanted!r}: the store has {', '.join(references) or 'no LoRA'}")
     return Looks(references, default)
 
 

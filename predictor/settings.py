@@ -47,9 +47,9 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
 
     Args:
         argv: the flags; `--help` lists them.
-        environment: MODEL_DIR is the default of --model_dir.
+        environment: MODEL_DIR is the default of --model_dir, DEFAULT_LOOK of --default_look.
     """
-    parser = _parser(environment.get("MODEL_DIR", "/mnt/models"))
+    parser = _parser(environment.get("MODEL_DIR", "/mnt/models"), environment.get("DEFAULT_LOOK") or None)
     given = parser.parse_args(argv)
     root = Path(given.model_dir)
     # a folder that is a pipeline itself needs no base/ in it
@@ -91,7 +91,7 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
     )
 
 
-def _parser(model_dir: str) -> argparse.ArgumentParser:
+def _parser(model_dir: str, default_look: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m predictor",
         description="Serves Stable Diffusion with LoRA looks by KServe: v1 and v2 REST, v2 gRPC.",
@@ -114,9 +114,10 @@ def _parser(model_dir: str) -> argparse.ArgumentParser:
     model.add_argument("--threads", type=_positive, metavar="N", help="torch's CPU threads")
     model.add_argument(
         "--default_look",
+        default=default_look,
         metavar="LORA",
         help="the LoRA of the model `emoji`: name, name@version or name@alias; none for the plain base "
-        "(default: notoemoji if the store has it)",
+        "(default: $DEFAULT_LOOK, else notoemoji if the store has it)",
     )
 
     work = parser.add_argument_group("work and its limits")

@@ -14,12 +14,16 @@ from typing import Any
 import orjson
 
 from predictor.edge.logs import begin_event, log
+from predictor.edge.metrics import request_metrics
 from predictor.errors import InvalidInput, NotReady, RequestTooLarge, ServingError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+LIST_PATH = "/v2/repository/index"
+"""The one POST that asks for no picture."""
 
 CLIENT_GONE = 499
 """What nginx logs for a client that went away; nobody receives it."""
@@ -40,7 +44,7 @@ class ClientDisconnected(Exception):
 
 
 class Gate:
-    """Wraps an ASGI application; every HTTP request gets one log line when it is done."""
+    """Wraps an ASGI application; every HTTP request is counted and gets one log line when it is done."""
 
     def __init__(self, app: App, max_body_bytes: int) -> None:
         self._app = app
@@ -80,13 +84,16 @@ class Gate:
             if status == CLIENT_GONE:
                 await _refuse(NotReady("the server is stopping"), send_with_id)
         finally:
+            seconds = time.monotonic() - started
+            if scope["method"] == "POST" and scope["path"] != LIST_PATH:
+                request_metrics().count(fields, status, seconds)
             level = logging.INFO if scope["method"] == "POST" or status == 500 else logging.DEBUG
             fields |= {
                 "protocol": "http",
                 "method": scope["method"],
                 "path": scope["path"],
                 "status": status,
-                "ms": round((time.monotonic() - started) * 1000, 1),
+                "ms": round(seconds * 1000, 1),
             }
             log("request done", fields, level=level)
 

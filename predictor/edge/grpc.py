@@ -1,4 +1,4 @@
-"""gRPC: KServe's service of the Open Inference Protocol, with versions, our errors and one log line a call.
+"""gRPC: KServe's service of the Open Inference Protocol, with versions, our errors, metrics and log lines.
 
 A call whose client has gone, or whose deadline has passed, is cancelled by gRPC, and its work with it.
 """
@@ -17,8 +17,9 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServi
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from predictor.edge.dataplane import ServingDataPlane
-from predictor.edge.gate import request_id
+from predictor.edge.gate import CLIENT_GONE, request_id
 from predictor.edge.logs import begin_event, event, log
+from predictor.edge.metrics import request_metrics
 from predictor.edge.rest import serving_error
 from predictor.errors import NotImplementedHere
 
@@ -63,7 +64,7 @@ class Servicer(InferenceServicer):
 
 
 class Interceptor(AsyncServerInterceptor):
-    """Turns exceptions into statuses and logs every call when it is done."""
+    """Turns exceptions into statuses; counts and logs every call when it is done."""
 
     async def intercept(
         self, method: Callable[..., Any], request: Any, context: Any, method_name: str
@@ -73,28 +74,31 @@ class Interceptor(AsyncServerInterceptor):
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         identity = request_id(metadata.get("x-request-id"))
         fields = begin_event(identity)
-        status = grpc.StatusCode.OK
+        status, http_status = grpc.StatusCode.OK, 200
         trailing: tuple[tuple[str, str], ...] = (("x-request-id", identity),)
         try:
             context.set_trailing_metadata(trailing)
             return await method(request, context)
         except asyncio.CancelledError:
-            status = grpc.StatusCode.CANCELLED
+            status, http_status = grpc.StatusCode.CANCELLED, CLIENT_GONE
             raise
         except Exception as error:
             known = serving_error(error)
-            status = known.grpc_status
+            status, http_status = known.grpc_status, known.http_status
             message = known.message if known.http_status != 500 else f"{known.message} (request {identity})"
             fields["error"] = message
             trailing += tuple((name.lower(), value) for name, value in known.headers.items())
             await context.abort(status, message, trailing)
         finally:
             infer = method_name.endswith("/ModelInfer")
+            seconds = time.monotonic() - started
+            if infer:
+                request_metrics().count(fields, http_status, seconds)
             fields |= {
                 "protocol": "grpc",
                 "method": method_name.rpartition("/")[2],
                 "status": status.name,
-                "ms": round((time.monotonic() - started) * 1000, 1),
+                "ms": round(seconds * 1000, 1),
             }
             log("request done", fields, level=logging.INFO if infer else logging.DEBUG)
 

@@ -45,7 +45,7 @@ def test_versions_are_in_the_order_of_their_numbers() -> None:
 def test_the_default_look_is_what_was_wanted_if_it_is_there(store: Store, tmp_path: Path) -> None:
     assert read_looks(store, "openmoji@1").default == "openmoji@1"
     assert read_looks(store, "none").default is None
-    with pytest.raises(UnusableLook, match="--default_look openmoji@2"):
+    with pytest.raises(UnusableLook, match="default look 'openmoji@2'"):
         read_looks(store, "openmoji@2")
     empty = Store(tmp_path / "nothing")
     assert read_looks(empty, None) == Looks({}, None)

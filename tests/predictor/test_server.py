@@ -3,12 +3,15 @@
 import asyncio
 import base64
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -486,6 +489,54 @@ def test_pictures_are_counted_by_lora(server: Predictor) -> None:
     assert count() == before + 2
 
 
+def counted(server: Predictor) -> Counter[tuple[str, str]]:
+    """Requests by model and status."""
+    found = re.findall(
+        r'^emoji_requests_total\{model="(.*)",status="(.*)"\} (\S+)$',
+        server.http.get("/metrics").text,
+        re.MULTILINE,
+    )
+    return Counter({(model, status): int(float(count)) for model, status, count in found})
+
+
+def test_requests_are_counted_by_model_and_status_on_every_api(server: Predictor) -> None:
+    def timed() -> float:
+        return server.gauge(r'emoji_request_seconds_count\{model="openmoji"\}')
+
+    ask = "/v2/models/openmoji/infer"
+    assert server.http.post(ask, json=body("a")).status_code == 200
+    before, times = counted(server), timed()
+    assert server.http.post(ask, json=body("a")).status_code == 200
+    assert server.http.post("/v1/models/openmoji:predict", json={"instances": ["a"]}).status_code == 200
+    server.grpc.ModelInfer(message("a", model="openmoji"))
+    assert server.http.post(ask, json=body("a", steps=0)).status_code == 400
+    assert server.http.post("/v1/models/openmoji:predict", json={"instances": []}).status_code == 400
+    for request in (message("a", model="openmoji", steps=0), message("a", model="openmoji", version="9")):
+        with pytest.raises(grpc.RpcError):
+            server.grpc.ModelInfer(request)
+    assert server.http.post("/v2/models/stranger/infer", json=body("a")).status_code == 404
+    assert server.http.post("/v2/repository/index").status_code == 200
+    assert server.http.get("/v2/models/stranger").status_code == 404
+
+    assert counted(server) - before == {
+        ("openmoji", "200"): 3,
+        ("openmoji", "400"): 3,
+        ("unknown", "404"): 2,
+    }
+    assert timed() == times + 3
+    assert "stranger" not in server.http.get("/metrics").text
+
+
+def test_a_client_that_goes_away_is_counted(server: Predictor) -> None:
+    before = counted(server)
+    with pytest.raises(httpx.ReadTimeout):
+        server.http.post("/v2/models/emoji/infer", json=body("a", steps=LONG), timeout=0.3)
+    call = server.grpc.ModelInfer.future(message("a", steps=LONG))
+    server.wait_for_rows(1, 0)
+    call.cancel()
+    server.wait_until(lambda: counted(server) - before == {("emoji", "499"): 2})
+
+
 def test_a_request_has_one_log_line_without_its_prompt(server: Predictor) -> None:
     secret = "a secret"
     server.http.post("/v2/models/openmoji/infer", json=body(secret, "b"), headers={"x-request-id": "good"})
@@ -563,14 +614,36 @@ def test_a_stopping_server_is_not_ready_and_finishes_what_it_began(model_dir: Pa
         assert "Traceback" not in server.log
 
 
-def refusal(*flags: str) -> str:
+def refusal(*flags: str, **environment: str) -> str:
     command = [sys.executable, "-m", "predictor", *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    env = os.environ | environment
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    return done.stderr.splitlines()[-1]
+    *_, line = done.stderr.splitlines()
+    assert line.startswith("predictor: ")
+    return line
 
 
 def test_what_cannot_be_served_is_refused_with_the_reason(model_dir: Path, tmp_path: Path) -> None:
     assert "model_index.json" in refusal("--model_dir", str(tmp_path))
-    assert "--default_look nope" in refusal("--model_dir", str(model_dir), "--default_look", "nope")
+    wanted = "default look 'openmoji@2': the store has notoemoji, openmoji, "
+    assert wanted in refusal("--model_dir", str(model_dir), "--default_look", "openmoji@2")
+    assert wanted in refusal("--model_dir", str(model_dir), DEFAULT_LOOK="openmoji@2")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:-1] + b"x"), "adapter.safetensors: SHA-256 is "),
+        (lambda file: file.unlink(), "adapter.safetensors: cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_damaged_look_is_refused_with_the_reason(
+    model_dir: Path, tmp_path: Path, damage: Callable[[Path], Any], reason: str
+) -> None:
+    shutil.copytree(model_dir, tmp_path / "models")
+    damage(tmp_path / "models" / "loras" / "openmoji" / "1" / "adapter.safetensors")
+    assert reason in refusal("--model_dir", str(tmp_path / "models"), DEFAULT_LOOK="openmoji@1")

@@ -22,6 +22,12 @@ def test_the_defaults_are_a_laptops() -> None:
 def test_a_flag_beats_the_environment() -> None:
     assert read_settings([], {"MODEL_DIR": "/a"}).base_dir == Path("/a/base")
     assert read_settings(["--model_dir", "/b"], {"MODEL_DIR": "/a"}).base_dir == Path("/b/base")
+    assert read_settings([], {"DEFAULT_LOOK": "a@1"}).default_look == "a@1"
+    assert read_settings(["--default_look", "b"], {"DEFAULT_LOOK": "a@1"}).default_look == "b"
+
+
+def test_an_empty_look_in_the_environment_is_none_given() -> None:
+    assert read_settings([], {"DEFAULT_LOOK": ""}).default_look is None
 
 
 def test_a_pipeline_folder_is_its_own_base(tmp_path: Path) -> None:
