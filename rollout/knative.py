@@ -1,0 +1,324 @@
+"""Knative mode: each look is a revision of one Knative Service, which splits the traffic.
+
+How KServe steers it, and what follows from that:
+
+- `canaryTrafficPercent: p` gives the newest *ready* revision p %, the last one *rolled out* (it once had
+  100 %) the rest. Without the field the newest ready one gets all. So a canary that never gets ready never
+  gets a request.
+- The field must not be removed before the revision that should serve is the newest ready one, else the
+  canary gets all: a rollback gives the canary 0 %, which is there at once, asks for the old look, waits
+  until that revision is ready, and only then removes the field.
+- With a share below 100 % and the newest revision already rolled out, KServe goes back to the revision
+  rolled out before. That is how a promotion is taken back; and why no share may stand there with no newer
+  revision on its way.
+- Conditions and observedGeneration of the InferenceService lag behind; the Knative Service's do not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from rollout import inference_service as isvc
+from rollout.diagnosis import is_ready, plain, why_not_ready
+from rollout.plan import (
+    Canary,
+    Change,
+    Done,
+    Goal,
+    Json,
+    Promote,
+    Refuse,
+    Role,
+    Rollback,
+    Step,
+    Version,
+    Wait,
+    shown,
+)
+
+REVISION_LABEL = "serving.knative.dev/revision"
+
+
+@dataclass(frozen=True)
+class KnativeState:
+    """All that was read, at about one time."""
+
+    service: Json
+    """The InferenceService."""
+    knative_service: Json
+    """The Knative Service of its predictor; empty while KServe has not made it."""
+    revisions: tuple[Json, ...]
+    pods: tuple[Json, ...]
+    mode: ClassVar[str] = "Knative"
+
+    def plan(self, goal: Goal) -> Step:
+        """The next step towards a goal."""
+        if not self.rolled_out:
+            return Wait(f"no revision was ever ready: {self._why_not_synced() or self.problem(self.created)}")
+        match goal:
+            case Canary():
+                return self._plan_canary(goal)
+            case Promote():
+                return self._plan_promote()
+            case Rollback():
+                return self._plan_rollback(goal)
+
+    def versions(self) -> tuple[Version, ...]:
+        """The stable revision, the canary where there is one, and others that still get traffic."""
+        roles: dict[str, Role] = dict.fromkeys(self.traffic, "old")
+        if self.created:
+            roles[self.created] = "canary"
+        if self.stable:
+            roles[self.stable] = "stable"
+        versions = [self._version(name, role) for name, role in roles.items()]
+        return tuple(sorted(versions, key=lambda version: (version.role != "stable", version.name)))
+
+    def summary(self) -> str:
+        """The state in one line."""
+        served = ", ".join(f"{shown(v.look)} has {v.percent} %" for v in self.versions() if v.percent)
+        share = (
+            "all the traffic"
+            if self.asked_percent is None
+            else f"{self.asked_percent} % for the newest revision"
+        )
+        return f"{served or 'nothing is served'}; asked for {shown(self.asked_look)}, {share}"
+
+    def has_canary(self, look: str) -> bool:
+        """Whether a canary of this look is asked for."""
+        return self.asked_percent is not None and self.asked_look == look
+
+    # What the objects say.
+
+    @cached_property
+    def asked_look(self) -> str | None:
+        """The look of the spec."""
+        return isvc.look(self.service)
+
+    @cached_property
+    def asked_percent(self) -> int | None:
+        """The canary's share in the spec."""
+        return isvc.canary_percent(self.service)
+
+    @property
+    def _component(self) -> Json:
+        component: Json = self.service.get("status", {}).get("components", {}).get("predictor", {})
+        return component
+
+    @property
+    def rolled_out(self) -> str:
+        """The last revision with 100 %, by KServe's status."""
+        return str(self._component.get("latestRolledoutRevision", ""))
+
+    @property
+    def previous(self) -> str:
+        """The revision rolled out before that."""
+        return str(self._component.get("previousRolledoutRevision", ""))
+
+    @property
+    def created(self) -> str:
+        """The newest revision."""
+        return str(self.knative_service.get("status", {}).get("latestCreatedRevisionName", ""))
+
+    @property
+    def newest_ready(self) -> str:
+        """The newest revision that was ready."""
+        return str(self.knative_service.get("status", {}).get("latestReadyRevisionName", ""))
+
+    @cached_property
+    def traffic(self) -> Counter[str]:
+        """Percent of the traffic by revision, as Knative says, without those that get none."""
+        traffic: Counter[str] = Counter()
+        for target in self.knative_service.get("status", {}).get("traffic", []):
+            traffic[target.get("revisionName", "")] += target.get("percent") or 0
+        return +traffic
+
+    def has_traffic(self, shares: dict[str, int]) -> bool:
+        """Whether the traffic is split like this, and the gateways know it."""
+        observed = self.knative_service.get("status", {}).get("observedGeneration")
+        routed = self._condition(self.knative_service, "RoutesReady").get("status") == "True"
+        settled = routed and observed == self.knative_service["metadata"].get("generation")
+        return settled and self.traffic == +Counter(shares)
+
+    @property
+    def synced(self) -> bool:
+        """Whether the newest revision is of the look that is asked for."""
+        return bool(self.created) and self.look_of(self.created) == self.asked_look
+
+    @property
+    def stable(self) -> str:
+        """The revision to fall back on."""
+        going_back = self.asked_percent is not None and self.rolled_out == self.created and self.synced
+        return self.previous if going_back and self.previous else self.rolled_out
+
+    def look_of(self, name: str) -> str | None:
+        """The look of a revision."""
+        revision = self._revision(name)
+        return isvc.look_in_pod_spec(revision["spec"]) if revision else None
+
+    def problem(self, name: str) -> str:
+        """Why a revision isn't ready."""
+        ready = self._condition(self._revision(name), "Ready")
+        said = (
+            plain(f"{ready.get('reason', '')}: {ready.get('message', '')}") if ready.get("reason") else None
+        )
+        return why_not_ready(self._pods(name)) or said or f"revision {name} is starting"
+
+    # The plans.
+
+    def _plan_canary(self, goal: Canary) -> Step:
+        stable_look = self.look_of(self.rolled_out)
+        if self.asked_look == goal.look and self.asked_percent not in (None, 0) and goal.look != stable_look:
+            if self.asked_percent != goal.percent:
+                changed = isvc.with_canary_percent(self.service, goal.percent)
+                return Change(
+                    "replace", changed, f"canary {goal.look}: {self.asked_percent} % -> {goal.percent} %"
+                )
+            return self._wait_for_traffic(goal.percent)
+        if self.asked_percent is not None and self.asked_look != stable_look:
+            if self.asked_look == goal.look:
+                return Refuse(f"a rollback of {goal.look} is under way: `rollback` finishes it")
+            return Refuse(
+                f"a canary to {shown(self.asked_look)} is on ({self.asked_percent} %): "
+                "`promote` or `rollback` it first"
+            )
+        settled = self._plan_settle()
+        if self._canary_of_something_else:
+            return Refuse(f"a canary of something else than the look is on ({self.asked_percent} %)")
+        if not isinstance(settled, Done):
+            return settled
+        if goal.look == stable_look:
+            return Refuse(f"{goal.look} is what is served already, with all the traffic")
+        changed = isvc.with_canary_percent(isvc.with_look(self.service, goal.look), goal.percent)
+        return Change("replace", changed, f"canary {goal.look}: asked for {goal.percent} %")
+
+    def _plan_promote(self) -> Step:
+        if self.asked_percent is None:
+            return self._plan_settle()
+        if self.asked_percent == 0 or self.created == self.stable:
+            return Refuse(
+                "there is no canary with traffic to promote; `rollback` finishes one that was begun"
+            )
+        if not self.synced or self.newest_ready != self.created:
+            return Refuse(f"the canary is not ready: {self._why_not_synced() or self.problem(self.created)}")
+        changed = isvc.with_canary_percent(self.service, None)
+        return Change("replace", changed, f"promote {shown(self.asked_look)}: asked for all the traffic")
+
+    def _plan_rollback(self, goal: Rollback) -> Step:
+        if goal.only is not None and self.asked_look != goal.only:
+            return Refuse(f"{goal.only} is not what is being rolled out any more: {self.summary()}")
+        if self._canary_of_something_else:
+            return Refuse(f"a canary of something else than the look is on ({self.asked_percent} %)")
+        old_look = self.look_of(self.stable)
+        if self.asked_percent is None and self.asked_look == self.look_of(self.rolled_out):
+            return self._plan_take_back_promotion()
+        if self.asked_look != old_look and self.created == self.rolled_out and not self.synced:
+            # No revision has come of it: with both taken back at once none will, and KServe sees no share.
+            changed = isvc.with_canary_percent(isvc.with_look(self.service, old_look), None)
+            return Change("replace", changed, f"take back {shown(self.asked_look)} before it began")
+        if self.asked_percent != 0 and self.asked_look != old_look:
+            changed = isvc.with_canary_percent(self.service, 0)
+            return Change(
+                "replace", changed, f"take the traffic from {shown(self.asked_look)}: asked for 0 %"
+            )
+        if self.asked_look != old_look:
+            if not self.has_traffic({self.stable: 100}):
+                return Wait(f"waiting for all the traffic at {self.stable} ({shown(old_look)})")
+            changed = isvc.with_look(self.service, old_look)
+            return Change(
+                "replace", changed, f"all traffic is at {shown(old_look)} again; asked for it as the look"
+            )
+        return self._plan_settle()
+
+    def _plan_take_back_promotion(self) -> Step:
+        settled = self._plan_settle()
+        if not isinstance(settled, Done):
+            return settled
+        if (
+            not self.previous
+            or not self._revision(self.previous)
+            or self.look_of(self.previous) == self.asked_look
+        ):
+            return settled
+        changed = isvc.with_canary_percent(self.service, 0)
+        return Change(
+            "replace",
+            changed,
+            f"take the traffic back from {shown(self.asked_look)}, promoted before: asked for 0 %",
+        )
+
+    def _plan_settle(self) -> Step:
+        """Towards one look with all the traffic and no share in the spec; the look that is asked for."""
+        if not self.synced:
+            return Wait(self._why_not_synced() or "waiting for a new revision")
+        if self.newest_ready != self.created:
+            return Wait(
+                f"waiting for {self.created} ({shown(self.asked_look)}): {self.problem(self.created)}"
+            )
+        if self.asked_percent is not None:
+            if self.created == self.rolled_out and self.previous and self.asked_percent < 100:
+                return Wait(f"waiting for KServe to go back to {self.previous}")
+            changed = isvc.with_canary_percent(self.service, None)
+            return Change(
+                "replace",
+                changed,
+                f"{self.created} is ready: asked for all traffic at {shown(self.asked_look)}",
+            )
+        if not self.has_traffic({self.created: 100}) or self.rolled_out != self.created:
+            return Wait(f"waiting for all the traffic at {self.created} ({shown(self.asked_look)})")
+        return Done(f"{shown(self.asked_look)} has all the traffic ({self.created})")
+
+    def _wait_for_traffic(self, percent: int) -> Step:
+        look = shown(self.asked_look)
+        if not self.synced:
+            return Wait(self._why_not_synced() or f"waiting for a revision of {look}")
+        if self.newest_ready != self.created:
+            return Wait(f"waiting for {self.created} ({look}): {self.problem(self.created)}")
+        if not self.has_traffic({self.created: percent, self.rolled_out: 100 - percent}):
+            return Wait(f"waiting for {percent} % of the traffic at {self.created} ({look})")
+        stable = shown(self.look_of(self.rolled_out))
+        return Done(f"{look} has {percent} % of the traffic ({self.created}), {stable} {100 - percent} %")
+
+    # Small readings.
+
+    @property
+    def _canary_of_something_else(self) -> bool:
+        """Say of a new image: not ours to finish. (At 0 % it is a rollback of ours that goes on.)"""
+        same_look = self.asked_look == self.look_of(self.rolled_out)
+        return bool(self.asked_percent) and same_look and self.created != self.rolled_out
+
+    def _why_not_synced(self) -> str | None:
+        """What KServe says while it has not handed the spec on to Knative."""
+        if self.synced:
+            return None
+        ready = self._condition(self.service, "PredictorReady")
+        if ready.get("status") == "False" and ready.get("message"):
+            return f"KServe: {plain(ready['message'])}"
+        return f"waiting for KServe to ask Knative for {shown(self.asked_look)}"
+
+    def _revision(self, name: str) -> Json:
+        return next((r for r in self.revisions if r["metadata"]["name"] == name), {})
+
+    def _pods(self, name: str) -> tuple[Json, ...]:
+        return tuple(pod for pod in self.pods if pod["metadata"]["labels"].get(REVISION_LABEL) == name)
+
+    def _version(self, name: str, role: Role) -> Version:
+        ready = self._condition(self._revision(name), "Ready").get("status") == "True"
+        pods = self._pods(name)
+        return Version(
+            role=role,
+            name=name,
+            look=self.look_of(name),
+            percent=self.traffic[name],
+            ready=ready,
+            ready_pods=sum(map(is_ready, pods)),
+            pods=pods,
+            problem=None if ready else self.problem(name),
+        )
+
+    @staticmethod
+    def _condition(thing: Json, kind: str) -> Json:
+        conditions = thing.get("status", {}).get("conditions", [])
+        return next((c for c in conditions if c["type"] == kind), {})
