@@ -1,4 +1,4 @@
-"""`python -m weights`: import, list, show, verify, alias and remove LoRAs; train, eval, glyphs.
+"""`python -m weights`: import, list, show, verify, alias, route and remove LoRAs; train, eval, glyphs.
 
 The only file of this room that reads argv and writes to the terminal.
 """
@@ -10,10 +10,10 @@ import importlib
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from weights.errors import InvalidName, WeightsError
+from weights.errors import InvalidName, InvalidRoute, WeightsError
 from weights.manifest import check_alias, check_labels, check_name, check_text
 from weights.store import ADAPTER, LoraVersion, Store
 
@@ -114,6 +114,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("alias", nargs="?", type=_valid(check_alias))
     command.add_argument("--delete", action="store_true")
 
+    command = add("route", _route, "set a weighted alias, delete it, or list them all")
+    command.add_argument("name", nargs="?", help="emoji for the default look, a LoRA's name, or a new one")
+    command.add_argument(
+        "shares",
+        nargs="*",
+        type=_share,
+        metavar="VERSION=PERCENT",
+        help="such as notoemoji@1=90 openmoji@1=10",
+    )
+    command.add_argument("--delete", action="store_true")
+
     command = add("remove", _remove, "remove a version for good; its number is not used again")
     command.add_argument("reference", help="name@version")
     command.add_argument("--force", action="store_true", help="also when an alias points to it")
@@ -159,6 +170,13 @@ def _positive(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
     return number
+
+
+def _share(text: str) -> tuple[str, int]:
+    version, equals, percent = text.partition("=")
+    if not equals or not percent.isascii() or not percent.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not VERSION=PERCENT")
+    return version, int(percent)
 
 
 # Commands
@@ -270,6 +288,26 @@ def _alias(options: argparse.Namespace) -> None:
     version = store.resolve(options.reference)
     store.set_alias(options.alias, version)
     print(f"{version.name}@{options.alias} is {version}")
+
+
+def _route(options: argparse.Namespace) -> None:
+    store = Store(options.store)
+    if options.name is None:
+        for name, shares in store.routes().items():
+            print(f"{name}: {_told(shares)}")
+    elif options.delete:
+        store.remove_route(options.name)
+        print(f"the route {options.name} is gone")
+    else:
+        shares = dict(options.shares)
+        if len(shares) < len(options.shares):
+            raise InvalidRoute("a version is named twice", key=options.name)
+        store.set_route(options.name, shares)
+        print(f"{options.name}: {_told(shares)}")
+
+
+def _told(shares: Mapping[str, int]) -> str:
+    return ", ".join(f"{percent} % {version}" for version, percent in shares.items())
 
 
 def _remove(options: argparse.Namespace) -> None:

@@ -54,6 +54,10 @@ class LoraInUse(WeightsError):
     """A version cannot be removed while an alias points to it."""
 
 
+class InvalidRoute(WeightsError):
+    """A weighted alias whose name, versions or percents are not as they must be."""
+
+
 class StoreUnavailable(WeightsError):
     """The store cannot be read or written: permissions, a full disk, or another writer holds its lock."""
 

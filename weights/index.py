@@ -22,6 +22,11 @@ class Index:
     newest: int = 0
     aliases: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def usual(self) -> int:
+        """The version that a bare name means: the alias "stable" where there is one, else the newest."""
+        return self.aliases.get("stable", max(self.versions))
+
     def to_json(self) -> bytes:
         """The stored form: UTF-8 JSON, fixed field order, final newline."""
         document = {

@@ -3,11 +3,12 @@
     <root>/<name>/index.json                      which versions and aliases exist
     <root>/<name>/<version>/adapter.safetensors   the canonical tensors
     <root>/<name>/<version>/manifest.json         what they are
+    <root>/routes.json                            weighted aliases across names, see weights/routes.py
     <root>/.lock                                  held by the one writer; readers need no lock
     <root>/.tmp-*                                 a write under way, or what a killed one left behind
 
-A change becomes visible by one rename of index.json, and what is written before it is not looked at, so a
-reader sees the store as it was or as it is to be. Numbers are never given twice, not even after a removal.
+A change becomes visible by one rename of index.json or routes.json, and what is written before it is not looked
+at, so a reader sees the store as it was or as it is to be. Numbers are never given twice, not even after a removal.
 Does not know checkpoints, key layouts or base models: what is added here was checked before.
 """
 
@@ -27,7 +28,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weights import durable
+from weights import durable, routes
 from weights.errors import CorruptLora, LoraInUse, StoreUnavailable, UnknownLora
 from weights.index import Index
 from weights.manifest import MAX_BYTES, NAME, Manifest, check_alias, check_labels, check_name, check_text
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 ADAPTER = "adapter.safetensors"
 MANIFEST = "manifest.json"
 INDEX = "index.json"
+ROUTES = "routes.json"
 MAX_ADAPTER_BYTES = 2 << 30
 LOCK_SECONDS = 30.0
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")
@@ -77,6 +79,23 @@ class Store:
         found = {name: dict(self._index(name).aliases) for name in self._names()}
         return {name: aliases for name, aliases in found.items() if aliases}
 
+    def table(self) -> dict[str, str]:
+        """Every reference with the exact version it means: names, versions, aliases; by the indexes alone."""
+        indexes = {name: self._index(name) for name in self._names()}
+        there = {name: index for name, index in indexes.items() if index.versions}
+        names = {name: f"{name}@{index.usual}" for name, index in there.items()}
+        exact = [f"{name}@{number}" for name, index in there.items() for number in sorted(index.versions)]
+        aliases = {
+            f"{name}@{alias}": f"{name}@{number}"
+            for name, index in there.items()
+            for alias, number in sorted(index.aliases.items())
+        }
+        return names | {version: version for version in exact} | aliases
+
+    def routes(self) -> routes.Routes:
+        """The weighted aliases. Raises InvalidRoute where their file is damaged."""
+        return routes.read(self.root / ROUTES)
+
     def resolve(self, reference: str) -> LoraVersion:
         """The version that "notoemoji", "notoemoji@1" or "notoemoji@stable" names.
 
@@ -89,7 +108,7 @@ class Store:
         index = self._existing(name)
         number: int | None
         if not at:
-            number = index.aliases.get("stable", max(index.versions))
+            number = index.usual
         elif NUMBER.fullmatch(selector):
             number = int(selector)
         else:
@@ -197,6 +216,37 @@ class Store:
             rest = {other: number for other, number in index.aliases.items() if other != alias}
             self._commit(name, replace(index, aliases=rest))
 
+    def set_route(self, name: str, shares: Mapping[str, int]) -> None:
+        """Makes `name` a weighted alias, in place of what it was.
+
+        Args:
+            name: "emoji" for the default look, a LoRA's name, or a new one.
+            shares: percents of exact versions, which make 100.
+
+        Raises:
+            InvalidRoute, UnknownLora.
+        """
+        routes.check(name, dict(shares))
+        versions = [reference.split("@") for reference in shares]
+        for lora, _ in versions:
+            self._existing(lora)
+        with self._locked():
+            for lora, number in versions:
+                self._known(self._index(lora), lora, int(number))
+            self._replace(self.root / ROUTES, routes.to_json({**self.routes(), name: shares}))
+
+    def remove_route(self, name: str) -> None:
+        """Removes a weighted alias; the name means again what it meant without.
+
+        Raises:
+            UnknownLora: when there is none of that name.
+        """
+        with self._locked():
+            rest = dict(self.routes())
+            if rest.pop(name, None) is None:
+                raise UnknownLora(f"no route {name[:80]!r}", file=self.root / ROUTES)
+            self._replace(self.root / ROUTES, routes.to_json(rest))
+
     def remove(self, name: str, version: int, *, force: bool = False) -> None:
         """Removes a version for good, sound or not; its number is not given again.
 
@@ -206,11 +256,16 @@ class Store:
             force: also remove the aliases that point to it.
 
         Raises:
-            LoraInUse: when an alias points to it and `force` is not set.
+            LoraInUse: when an alias points to it and `force` is not set, or a route has it.
             UnknownLora: when there is no such version.
         """
         with self._writing(name) as index:
             self._known(index, name, version)
+            routed = sorted(route for route, shares in self.routes().items() if f"{name}@{version}" in shares)
+            if routed:
+                raise LoraInUse(
+                    f"{name}@{version} is in the route {', '.join(routed)}", remedy="Change the route first"
+                )
             pointing = sorted(alias for alias, number in index.aliases.items() if number == version)
             if pointing and not force:
                 raise LoraInUse(
@@ -291,20 +346,26 @@ class Store:
         """Holds the lock, clears what a killed writer left behind, and gives the index of `name`."""
         if not create:
             self._existing(name)
+        with self._locked(create):
+            index = self._index(name)
+            self._sweep(name, index.versions)
+            if not index.newest:
+                # With an index from the start, a version folder without one is damage, not a leftover.
+                (self.root / name).mkdir(exist_ok=True)
+                durable.sync(self.root)
+                self._commit(name, index)
+            yield index
+
+    @contextmanager
+    def _locked(self, create: bool = False) -> Iterator[None]:
+        """Holds the lock of the one writer; what the file system refuses inside becomes StoreUnavailable."""
         try:
             if create:
                 self.root.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
                 self._lock(lock)
-                index = self._index(name)
-                self._sweep(name, index.versions)
-                if not index.newest:
-                    # With an index from the start, a version folder without one is damage, not a leftover.
-                    (self.root / name).mkdir(exist_ok=True)
-                    durable.sync(self.root)
-                    self._commit(name, index)
-                yield index
+                yield
             finally:
                 os.close(lock)
         except OSError as error:
@@ -344,7 +405,10 @@ class Store:
         return self.root / f".tmp-{uuid.uuid4().hex}"
 
     def _commit(self, name: str, index: Index) -> None:
+        self._replace(self.root / name / INDEX, index.to_json())
+
+    def _replace(self, file: Path, data: bytes) -> None:
         draft = self._temporary()
-        durable.write(draft, index.to_json())
-        os.replace(draft, self.root / name / INDEX)
-        durable.sync(self.root / name)
+        durable.write(draft, data)
+        os.replace(draft, file)
+        durable.sync(file.parent)

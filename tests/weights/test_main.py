@@ -147,6 +147,31 @@ def test_alias_and_remove(store: Store, capsys: pytest.CaptureFixture[str]) -> N
         assert capsys.readouterr().err.startswith("error: ")
 
 
+def test_route(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--store", str(store.root)]
+    assert main(["route", "emoji", "notoemoji@1=90", "notoemoji@2=10", *where]) == 0
+    assert store.routes() == {"emoji": {"notoemoji@1": 90, "notoemoji@2": 10}}
+    assert main(["route", *where]) == 0
+    line = "emoji: 90 % notoemoji@1, 10 % notoemoji@2\n"
+    assert capsys.readouterr().out == 2 * line
+    for wrong in (
+        ["emoji", "notoemoji@1=90"],
+        ["emoji", "notoemoji@1=50", "notoemoji@1=50"],
+        ["emoji", "notoemoji@3=100"],
+        ["Emoji", "notoemoji@1=100"],
+        ["emoji"],
+        ["party", "--delete"],
+    ):
+        assert main(["route", *wrong, *where]) == 1
+        assert capsys.readouterr().err.startswith("error: ")
+    for wrong in ("notoemoji@1", "notoemoji@1=x", "notoemoji@1=-1", "notoemoji@1=٣"):
+        with pytest.raises(SystemExit):
+            main(["route", "emoji", wrong, *where])
+    assert store.routes() == {"emoji": {"notoemoji@1": 90, "notoemoji@2": 10}}
+    assert main(["route", "emoji", "--delete", *where]) == 0
+    assert store.routes() == {}
+
+
 def test_other_commands_get_their_arguments_untouched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,6 +190,7 @@ def test_looking_at_the_store_needs_no_torch(store: Store) -> None:
         ["list"],
         ["show", "notoemoji"],
         ["alias", "notoemoji@1", "canary"],
+        ["route", "emoji", "notoemoji@1=100"],
         ["remove", "notoemoji@2"],
     ):
         run = subprocess.run(

@@ -304,6 +304,8 @@ for version in store.versions():
     store.load(store.resolve(str(version)))
 store.resolve("notoemoji@stable")
 store.aliases()
+store.table()
+store.routes()
 print("read")
 """
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from tests.weights.loras import make_manifest, make_tensors
 from weights.store import Store
 
-State = tuple[list[tuple[str, int, str]], dict[str, dict[str, int]]]
+State = tuple[list[tuple[str, int, str]], dict[str, dict[str, int]], Mapping[str, Mapping[str, int]]]
 
 
 class KilledError(BaseException):
@@ -31,7 +31,7 @@ def state_of(store: Store) -> State:
     for version in store.versions():
         store.load(version)
         seen.append((version.name, version.version, version.manifest.source))
-    return seen, store.aliases()
+    return seen, store.aliases(), store.routes()
 
 
 @contextmanager
@@ -75,7 +75,11 @@ def remove(store: Store) -> None:
     store.remove("notoemoji", 1, force=True)
 
 
-@pytest.mark.parametrize("change", [add_first, add_next, move_alias, drop_alias, remove])
+def set_route(store: Store) -> None:
+    store.set_route("emoji", {"notoemoji@1": 90, "notoemoji@2": 10})
+
+
+@pytest.mark.parametrize("change", [add_first, add_next, move_alias, drop_alias, remove, set_route])
 def test_dying_at_any_file_operation_leaves_the_old_or_the_new(
     change: Callable[[Store], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,22 +135,25 @@ def test_killed_writers_leave_the_old_or_the_new(tmp_path: Path) -> None:
 
 def plan(state: State, turn: int, number: int) -> tuple[Callable[[Store], object], State]:
     """A change, and the state that must come out of it; `number` is what an addition would get."""
-    seen, aliases = state
+    seen, aliases, routes = state
     held = aliases.get("notoemoji", {})
     oldest = seen[0][1]
     if len(seen) < 3 or turn % 3 == 0:
         source = f"addition {number}"
         return (
             lambda store: store.add(make_tensors(number), make_manifest(source=source), alias="stable"),
-            ([*seen, ("notoemoji", number, source)], {"notoemoji": {**held, "stable": number}}),
+            ([*seen, ("notoemoji", number, source)], {"notoemoji": {**held, "stable": number}}, routes),
         )
     if turn % 3 == 1:
         return (
             lambda store: store.set_alias("canary", store.resolve(f"notoemoji@{oldest}")),
-            (seen, {"notoemoji": {**held, "canary": oldest}}),
+            (seen, {"notoemoji": {**held, "canary": oldest}}, routes),
         )
     kept = {alias: at for alias, at in held.items() if at != oldest}
-    return lambda store: store.remove("notoemoji", oldest, force=True), (seen[1:], {"notoemoji": kept})
+    return (
+        lambda store: store.remove("notoemoji", oldest, force=True),
+        (seen[1:], {"notoemoji": kept}, routes),
+    )
 
 
 def write_on(store: Store, journal: int) -> None:

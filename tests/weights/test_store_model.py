@@ -105,6 +105,14 @@ class StoreMachine(RuleBasedStateMachine):
         wanted = sorted((name, number) for name, entry in self.entries.items() for number in entry.seeds)
         assert [(version.name, version.version) for version in self.store.versions()] == wanted
         assert self.store.aliases() == {n: e.aliases for n, e in self.entries.items() if e.aliases}
+        table = self.store.table()
+        assert table == {reference: str(self.store.resolve(reference)) for reference in table}
+        assert table.keys() == {
+            reference
+            for name, entry in self.entries.items()
+            if entry.seeds
+            for reference in (name, *(f"{name}@{end}" for end in (*entry.seeds, *entry.aliases)))
+        }
 
 
 StoreMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
