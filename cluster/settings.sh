@@ -1,0 +1,41 @@
+# shellcheck shell=bash disable=SC2034
+# Paths, names and addresses of the local cluster, for every script here to source. It starts nothing and knows no
+# step. The versions of what is built from Go are in programs/go.mod.
+
+CLUSTER=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+STATE=$(dirname "$CLUSTER")/.cluster        # all that `up` writes; only the Go caches are elsewhere
+BIN=$STATE/bin CONF=$STATE/conf PKI=$STATE/pki RUN=$STATE/run LOG=$STATE/log
+
+NODE=emoji-node
+NODE_IP=172.31.254.1                        # on a link of its own: nothing depends on the machine's address
+NODE_LINK=emojinode0
+POD_LINK=emojipods0
+POD_CIDR=10.244.0.0/16
+SERVICE_CIDR=10.96.0.0/16
+API_SERVICE_IP=10.96.0.1
+DNS_IP=10.96.0.10
+KNATIVE_PORT=31080                          # NodePorts on NODE_IP: Kourier,
+STANDARD_PORT=31081                         # and Envoy Gateway
+
+IMAGES=dev.local                            # Knative never resolves the tags of this registry's images
+ENVOY=1.40.0                                # of the wheel in programs/envoy.txt
+
+export KUBECONFIG=$CONF/admin.kubeconfig
+export PATH=$BIN:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin:$PATH:/usr/local/go/bin
+
+ctr() { command ctr --address "$RUN/containerd.sock" --namespace k8s.io "$@"; }
+# apply FILE: server-side, since the big CRDs do not fit into the annotation of a client-side apply
+apply() { kubectl apply --server-side --force-conflicts -f "$1"; }
+# established FILE: waits for the types in it. `kubectl wait` fails on one so new that it has no conditions yet.
+established() {
+  for _ in {1..120}; do
+    kubectl wait --for=condition=Established -f "$1" --timeout=60s > /dev/null 2>&1 && return
+    sleep 0.5
+  done
+  echo "not established: the types in $1" >&2
+  return 1
+}
+# module PATH: the folder of one of programs/go.mod's modules in the module cache
+module() { (cd "$CLUSTER/programs" && go mod download "$1" && go list -m -f '{{.Dir}}' "$1"); }
+# version PATH: the version of a module in programs/go.mod
+version() { (cd "$CLUSTER/programs" && go list -m -f '{{with .Replace}}{{.Version}}{{else}}{{.Version}}{{end}}' "$1"); }
