@@ -80,6 +80,53 @@ train: $(VENV)/dev.stamp ## Train the embedded base and its two LoRAs (hours on 
 glyphs: $(VENV)/dev.stamp ## Build the glyph data set anew: make glyphs NOTO=font.ttf OPENMOJI=folder CLDR=folder
 	$(BIN)/python -m weights glyphs --noto $(NOTO) --openmoji $(OPENMOJI) --cldr $(CLDR)
 
+# ---- Container images ---------------------------------------------------------------------------------------------
+# By docker, podman or buildah, whichever works; images/README.md has sizes, times and choices.
+
+REGISTRY ?= dev.local
+VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BASE ?= python:3.11-slim
+# cuda: torch as locked. cpu: the same without its CUDA libraries, 1.9 GB instead of 5.5. TORCH_INDEX beats both.
+TORCH ?= cuda
+# Certificates that pip has to trust during a build, for a network with a proxy that signs by itself.
+CA_BUNDLE ?= $(PIP_CERT)
+images image-archives base-image: export REGISTRY := $(REGISTRY)
+images image-archives base-image: export VERSION := $(VERSION)
+images image-archives base-image: export BASE := $(BASE)
+images image-archives: export TORCH := $(TORCH)
+images image-archives: export TORCH_INDEX := $(TORCH_INDEX)
+images image-archives: export CA_BUNDLE := $(CA_BUNDLE)
+
+.PHONY: images
+images: ## Build the images of predictor, transformer and weights (TORCH=cpu: a third of the size, no GPU)
+	images/build.sh build
+
+.PHONY: image-archives
+image-archives: images ## Save the images and their bills of materials into build/images/
+	images/build.sh save
+
+.PHONY: base-image
+base-image: ## Make python:3.11-slim of Debian's packages, for `make images` where no registry can be reached
+	images/build.sh base
+
+.PHONY: test-images
+test-images: $(VENV)/dev.stamp ## Run the images (as built by `make images`) with a read-only root and draw a picture
+	$(BIN)/python -m pytest -m images $(PYTEST_ARGS) tests/images
+
+# ---- A cluster on this machine ------------------------------------------------------------------------------------
+# Kubernetes, Knative and KServe from pinned Go modules, in the folder .cluster. See cluster/README.md.
+
+STANDARD ?=
+WIPE ?=
+
+.PHONY: cluster-up
+cluster-up: ## Bring up a real KServe cluster here, as root (STANDARD=1: with Envoy Gateway and metrics-server)
+	@cluster/up $(if $(STANDARD),--with-standard)
+
+.PHONY: cluster-down
+cluster-down: ## Stop it and remove all it left but the built programs (WIPE=1: these too)
+	@cluster/down $(if $(WIPE),--wipe)
+
 # ---- The virtual environment --------------------------------------------------------------------------------------
 # A stamp says that a step was finished, so a second call is instant and an interrupted one is taken up again.
 # The locks are complete, hence --no-deps: nothing that is not in them gets in.

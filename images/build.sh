@@ -1,0 +1,88 @@
+#!/bin/bash
+# Builds and saves the images with docker, podman or buildah, whichever works here. Usage, from the repository's root:
+#   images/build.sh base             the image $BASE of Debian's packages, for a machine that reaches no registry
+#   images/build.sh build [NAME...]  $REGISTRY/emoji-NAME:$VERSION of NAME/Dockerfile; all three without NAME
+#   images/build.sh save [NAME...]   each as build/images/emoji-NAME.tar, with its bill of materials beside it
+#   images/build.sh list             the builder that works here and the images' names
+# `make help` says what the variables are for. It does not know Kubernetes; cluster/ imports what this saves.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+: "${REGISTRY:=dev.local}" "${VERSION:=0.1.0}" "${BASE:=python:3.11-slim}"
+out=build/images
+names=(predictor transformer weights)
+
+die() {
+    echo "images: $*" >&2
+    exit 1
+}
+
+find_builder() {
+    for builder in ${BUILDER:-docker podman buildah}; do
+        # docker's client is often there without its daemon
+        if [ "$builder" = docker ]; then probe=version; else probe=info; fi
+        if command -v "$builder" > /dev/null && "$builder" "$probe" > /dev/null 2>&1; then return; fi
+    done
+    die "needs ${BUILDER:-docker, podman or buildah} in working order (on Debian: apt-get install buildah)"
+}
+
+make_base() {
+    local suite=bookworm archive container
+    command -v mmdebstrap > /dev/null || die "base needs mmdebstrap (on Debian: apt-get install mmdebstrap)"
+    archive=$(mktemp --suffix .tar)
+    trap 'rm -f "$archive"' EXIT
+    mmdebstrap --quiet --variant=minbase --include=ca-certificates,python3,python3-pip \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        "$suite" "$archive"
+    if [ "$builder" = buildah ]; then
+        container=$(buildah from scratch)
+        buildah add --quiet "$container" "$archive" / > /dev/null
+        buildah config --cmd python3 "$container"
+        buildah commit --quiet --rm "$container" "$BASE" > /dev/null
+    else
+        "$builder" import --change 'CMD ["python3"]' "$archive" "$BASE"
+    fi
+    echo "$BASE: made of Debian $suite"
+}
+
+build() {
+    local name=$1 options=() began=$SECONDS
+    if [ "$builder" = buildah ]; then options+=(--isolation chroot --network host --layers); fi
+    # A proxy that signs connections with a certificate of its own: pip has to know it, the image hasn't.
+    if [ -n "${CA_BUNDLE:-}" ]; then options+=(--secret "id=ca,src=$CA_BUNDLE"); fi
+    if [ -n "${SOURCE:-}" ]; then options+=(--label "org.opencontainers.image.source=$SOURCE"); fi
+    "$builder" build "${options[@]}" --file "$name/Dockerfile" --tag "$REGISTRY/emoji-$name:$VERSION" \
+        --build-arg BASE="$BASE" --build-arg VERSION="$VERSION" \
+        --build-arg REVISION="$(git rev-parse HEAD 2> /dev/null || echo unknown)" \
+        --build-arg TORCH="${TORCH:-cuda}" --build-arg TORCH_INDEX="${TORCH_INDEX:-}" \
+        --build-arg SEQ2SEQ="${SEQ2SEQ:-no}" .
+    echo "$REGISTRY/emoji-$name:$VERSION: built in $((SECONDS - began)) s"
+}
+
+save() {
+    local image=$REGISTRY/emoji-$1:$VERSION archive=$out/emoji-$1.tar bill=/usr/share/sbom/emoji-$1.cdx.json container
+    mkdir -p "$out"
+    rm -f "$archive"
+    if [ "$builder" = buildah ]; then
+        buildah push --quiet "$image" "docker-archive:$archive:$image"
+        container=$(buildah from --pull-never "$image")
+        buildah run --isolation chroot "$container" -- cat "$bill" > "$out/${bill##*/}"
+        buildah rm "$container" > /dev/null
+    else
+        "$builder" save --output "$archive" "$image"
+        "$builder" run --rm --entrypoint cat "$image" "$bill" > "$out/${bill##*/}"
+    fi
+    echo "$archive: $(du -m "$archive" | cut -f 1) MB"
+}
+
+find_builder
+command=${1:-}
+shift || true
+case $command in
+base) make_base ;;
+build) for name in "${@:-${names[@]}}"; do build "$name"; done ;;
+list) echo "$builder" && for name in "${names[@]}"; do echo "$REGISTRY/emoji-$name:$VERSION"; done ;;
+save) for name in "${@:-${names[@]}}"; do save "$name"; done ;;
+*) die "usage: images/build.sh base | build [NAME...] | save [NAME...]" ;;
+esac
