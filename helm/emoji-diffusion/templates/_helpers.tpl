@@ -1,0 +1,102 @@
+{{/* The name of the InferenceService; all else begins with it. */}}
+{{- define "emoji.name" -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "emoji.selector" -}}
+app.kubernetes.io/name: emoji-diffusion
+app.kubernetes.io/instance: {{ include "emoji.name" . }}
+{{- end -}}
+
+{{/* No label that changes with the chart alone: KServe passes them on to the pods, and would replace those. */}}
+{{- define "emoji.labels" -}}
+{{ include "emoji.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* (root, name of an image, whole reference or nothing) */}}
+{{- define "emoji.image" -}}
+{{- $root := index . 0 -}}
+{{- index . 2 | default (printf "%s/%s:%s" $root.Values.image.registry (index . 1) ($root.Values.image.tag | default $root.Chart.AppVersion)) -}}
+{{- end -}}
+
+{{/* Of the restricted Pod Security Standard. In the container: Knative has no pod securityContext by default. */}}
+{{- define "emoji.security" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{/* What every server's container has. (port, seconds to start in, timeout of the readiness probe) */}}
+{{- define "emoji.server" -}}
+startupProbe:
+  httpGet: {path: /v2/health/live, port: {{ index . 0 }}}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: {{ div (index . 1) 2 }}
+readinessProbe:
+  httpGet: {path: /v2/models/emoji/ready, port: {{ index . 0 }}}
+  periodSeconds: 2
+  timeoutSeconds: {{ index . 2 }}
+  failureThreshold: 3
+livenessProbe:
+  httpGet: {path: /v2/health/live, port: {{ index . 0 }}}
+  periodSeconds: 10
+  timeoutSeconds: 10
+  failureThreshold: 3
+securityContext:
+  {{- include "emoji.security" . | nindent 2 }}
+terminationMessagePolicy: FallbackToLogsOnError
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+{{- end -}}
+
+{{- define "emoji.scrape" -}}
+prometheus.kserve.io/port: "8080"
+prometheus.kserve.io/path: /metrics
+prometheus.io/scrape: "true"
+prometheus.io/port: "8080"
+prometheus.io/path: /metrics
+{{- end -}}
+
+{{- define "emoji.translatorArgs" -}}
+{{- if ne .Values.translation.backend "glossary" }}
+- --translator={{ .Values.translation.backend }}
+- --translator_dir=/mnt/models/translator
+{{- end }}
+{{- range .Values.transformer.args }}
+- {{ . | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "emoji.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "emoji.baseUri" -}}
+{{- .Values.weights.base.uri | default (printf "pvc://%s-base" (include "emoji.name" .)) -}}
+{{- end -}}
+
+{{- define "emoji.lorasUri" -}}
+{{- .Values.weights.loras.uri | default (printf "pvc://%s-loras" (include "emoji.name" .)) -}}
+{{- end -}}
+
+{{- define "emoji.gatewayNamespaces" -}}
+{{- $default := ternary (list "knative-serving" "kourier-system") (list "envoy-gateway-system") (eq .Values.mode "Knative") -}}
+{{- .Values.networkPolicy.gatewayNamespaces | default $default | toJson -}}
+{{- end -}}
+
+{{/* Where the transformer is from inside the cluster. */}}
+{{- define "emoji.url" -}}
+http://{{ include "emoji.name" . }}-{{ ternary "transformer" "predictor" (eq .Values.mode "Knative") }}.{{ .Release.Namespace }}.svc.cluster.local
+{{- end -}}
