@@ -23,7 +23,6 @@ SERVICE_ACCOUNT_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/names
 COLLECTIONS = {
     "Deployment": "apis/apps/v1/namespaces/{}/deployments",
     "Event": "api/v1/namespaces/{}/events",
-    "GRPCRoute": "apis/gateway.networking.k8s.io/v1/namespaces/{}/grpcroutes",
     "HTTPRoute": "apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes",
     "InferenceService": "apis/serving.kserve.io/v1beta1/namespaces/{}/inferenceservices",
     "KnativeService": "apis/serving.knative.dev/v1/namespaces/{}/services",

@@ -105,11 +105,9 @@ class Cluster:
         )
 
     def _read_standard(self, service: Json) -> StandardState:
-        routes = [self._find(kind, self.service) for kind in ("HTTPRoute", "GRPCRoute")]
-        if routes[0] is None:
-            raise Refused(
-                f"Standard mode needs our HTTPRoute {self.service}, whose weights split the traffic"
-            )
+        route = self._find("HTTPRoute", self.service)
+        if route is None:
+            raise Refused(f"Standard mode needs the HTTPRoute {self.service}: its weights split the traffic")
         canary = f"{self.service}-canary"
         names = [f"{self.service}-predictor", f"{canary}-predictor"]
         deployments = [self._find("Deployment", name) for name in names]
@@ -117,7 +115,7 @@ class Cluster:
         return StandardState(
             service=service,
             canary=self._find("InferenceService", canary),
-            routes=tuple(route for route in routes if route is not None),
+            route=route,
             deployments=tuple(deployment for deployment in deployments if deployment is not None),
             pods=self.api.list("Pod", labelSelector=f"app in ({labels})"),
         )

@@ -207,24 +207,28 @@ class KnativeState:
         return Change("replace", changed, f"promote {shown(self.asked_look)}: asked for all the traffic")
 
     def _plan_rollback(self, goal: Rollback) -> Step:
-        if goal.only is not None and self.asked_look != goal.only:
-            return Refuse(f"{goal.only} is not what is being rolled out any more: {self.summary()}")
+        if goal.only not in (None, self.asked_look):
+            if self.asked_percent or self.asked_look != self.look_of(self.stable):
+                return Refuse(f"{goal.only} is not what is being rolled out any more: {self.summary()}")
+            return self._plan_settle()
         if self._canary_of_something_else:
             return Refuse(f"a canary of something else than the look is on ({self.asked_percent} %)")
         old_look = self.look_of(self.stable)
         if self.asked_percent is None and self.asked_look == self.look_of(self.rolled_out):
             return self._plan_take_back_promotion()
         if self.asked_look != old_look and self.created == self.rolled_out and not self.synced:
-            # No revision has come of it: with both taken back at once none will, and KServe sees no share.
+            if self._condition(self.service, "PredictorReady").get("reason") != "ReconcileFailed":
+                # A revision may be on its way, and without a share it would get all the traffic.
+                return Wait(self._why_not_synced() or "")
             changed = isvc.with_canary_percent(isvc.with_look(self.service, old_look), None)
-            return Change("replace", changed, f"take back {shown(self.asked_look)} before it began")
+            return Change("replace", changed, f"take back {shown(self.asked_look)}, which KServe refuses")
         if self.asked_percent != 0 and self.asked_look != old_look:
             changed = isvc.with_canary_percent(self.service, 0)
             return Change(
                 "replace", changed, f"take the traffic from {shown(self.asked_look)}: asked for 0 %"
             )
         if self.asked_look != old_look:
-            if not self.has_traffic({self.stable: 100}):
+            if self.rolled_out != self.stable or not self.has_traffic({self.stable: 100}):
                 return Wait(f"waiting for all the traffic at {self.stable} ({shown(old_look)})")
             changed = isvc.with_look(self.service, old_look)
             return Change(

@@ -53,8 +53,8 @@ class StandardState:
     service: Json
     canary: Json | None
     """The InferenceService NAME-canary."""
-    routes: tuple[Json, ...]
-    """The HTTPRoute, and the GRPCRoute of the same name where there is one."""
+    route: Json
+    """The HTTPRoute."""
     deployments: tuple[Json, ...]
     pods: tuple[Json, ...]
     mode: ClassVar[str] = "Standard"
@@ -123,13 +123,13 @@ class StandardState:
     @property
     def previous_look(self) -> str | None:
         """The look before the last promotion."""
-        previous: str | None = self.routes[0]["metadata"].get("annotations", {}).get(PREVIOUS_LOOK)
+        previous: str | None = self.route["metadata"].get("annotations", {}).get(PREVIOUS_LOOK)
         return previous
 
     @cached_property
     def percent(self) -> int:
         """The canary's share of the route's weights."""
-        return _percent(self.routes[0], f"{self.name}-predictor", f"{self.canary_name}-predictor")
+        return _percent(self.route, f"{self.name}-predictor", f"{self.canary_name}-predictor")
 
     def problem(self, name: str, service: Json) -> str | None:
         """Why the pods of a service are not all ready and of its look; None when they are."""
@@ -197,10 +197,11 @@ class StandardState:
         return self._plan_stable_alone()
 
     def _plan_rollback(self, goal: Rollback) -> Step:
-        new = self.look if self.canary is None else self.canary_look
-        if goal.only is not None and new != goal.only:
-            return Refuse(f"{goal.only} is not what is being rolled out any more: {self.summary()}")
         promoted = self.canary is None or self.look == self.canary_look
+        if self.canary is not None and goal.only not in (None, self.canary_look):
+            return Refuse(f"{goal.only} is not what is being rolled out any more: {self.summary()}")
+        if self.canary is None and goal.only not in (None, self.look):
+            return self._plan_stable_alone()
         if promoted and self.previous_look not in (None, self.look):
             return Change(
                 "replace",
@@ -225,21 +226,17 @@ class StandardState:
         return Done(f"{shown(self.look)} has all the traffic ({self.name})")
 
     def _plan_weights(self, percent: int) -> Step | None:
-        """Towards this share for the canary in every route; None when it is there."""
-        stable, canary = f"{self.name}-predictor", f"{self.canary_name}-predictor"
-        for route in self.routes:
-            changed = _with_percent(route, stable, canary, percent)
-            if percent == 100 and self.look is not None:
-                changed["metadata"].setdefault("annotations", {})[PREVIOUS_LOOK] = self.look
-            if changed != route:
-                before = _percent(route, stable, canary)
-                name = f"{route['kind']} {route['metadata']['name']}"
-                return Change("replace", changed, f"{name}: {before} % -> {percent} % for {self.canary_name}")
-        for route in self.routes:
-            if not _is_taken_up(route):
-                return Wait(
-                    f"waiting for the gateway to take up the {route['kind']} {route['metadata']['name']}"
-                )
+        """Towards this share for the canary in every rule of the route; None when it is there."""
+        changed = _with_percent(
+            self.route, f"{self.name}-predictor", f"{self.canary_name}-predictor", percent
+        )
+        if percent == 100 and self.look is not None:
+            changed["metadata"].setdefault("annotations", {})[PREVIOUS_LOOK] = self.look
+        if changed != self.route:
+            text = f"HTTPRoute {self.name}: {self.percent} % -> {percent} % for {self.canary_name}"
+            return Change("replace", changed, text)
+        if not _is_taken_up(self.route):
+            return Wait(f"waiting for the gateway to take up the HTTPRoute {self.name}")
         return None
 
     def has_canary(self, look: str) -> bool:
@@ -282,17 +279,14 @@ def _with_percent(route: Json, stable: str, canary: str, percent: int) -> Json:
     """
     changed = copy.deepcopy(route)
     for rule in changed["spec"].get("rules", []):
-        backends = []
-        for backend in rule.get("backendRefs", []):
-            if backend["name"] == stable and percent:
-                backends.append({**backend, "weight": 100 - percent})
-                backends.append({**backend, "name": canary, "weight": percent})
-            elif backend["name"] == stable:
-                backends.append(backend if backend.get("weight", 1) else {**backend, "weight": 100})
-            elif backend["name"] != canary:
-                backends.append(backend)
-        if backends:
-            rule["backendRefs"] = backends
+        backends = {backend["name"]: backend for backend in rule.get("backendRefs", [])}
+        if stable not in backends or (not percent and canary not in backends):
+            continue
+        backends[stable]["weight"] = 100 - percent
+        backends[canary] = {**backends[stable], "name": canary, "weight": percent}
+        if not percent:
+            del backends[canary]
+        rule["backendRefs"] = list(backends.values())
     return changed
 
 
