@@ -1,0 +1,129 @@
+"""Pods die, are evicted and are told to stop, while requests are on their way: none may be lost."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from kubernetes import client
+from kubernetes.client import ApiException
+
+from tests.cluster.cluster import until
+from tests.cluster.load import Load, burst, failed, quantile
+from tests.cluster.questions import LIGHT
+from tests.cluster.report import Section
+from tests.cluster.service import START_S, Service
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def two_pods(deployed: Service) -> Iterator[Service]:
+    """Two pods of each part: what a service has that must not be away while a node is drained."""
+    deployed.scale("transformer", 2, 2, 4)
+    deployed.scale("predictor", 2, 2, 4)
+    settle(deployed)
+    yield deployed
+    deployed.scale("transformer", 1, 2, 4)
+    deployed.scale("predictor", 1, 3, 1)
+
+
+@pytest.fixture
+def rate(two_pods: Service) -> float:
+    """Half of what one pod can do, in requests a second."""
+    alone = burst(two_pods.ingress(), LIGHT, 6, 1)
+    assert failed(alone) == []
+    return 0.5 / quantile(alone, 0.5)
+
+
+def settle(service: Service) -> None:
+    """Until each part has two ready pods and no other."""
+    for component in ("predictor", "transformer"):
+        until(
+            f"two pods of the {component}",
+            lambda component=component: (
+                len(service.ready_pods(component)) == len(service.pods(component)) == 2
+            ),
+            START_S,
+        )
+
+
+def test_killed_predictor(two_pods: Service, rate: float, evidence: Section) -> None:
+    """A predictor pod is killed without grace under load: 0 requests lost"""
+    with Load(two_pods.ingress(), LIGHT, rate) as load:
+        time.sleep(10)
+        for _ in range(2):
+            victim = two_pods.ready_pods("predictor")[0].metadata.name
+            two_pods.cluster.core.delete_namespaced_pod(victim, two_pods.namespace, grace_period_seconds=0)
+            evidence.fact(f"killed at {load.clock:.1f} s", victim)
+            began = load.clock
+            settle(two_pods)
+            evidence.fact("until two were ready again, s", round(load.clock - began, 1))
+    evidence.load(f"load of {rate:.2f}/s", load.outcomes)
+    assert failed(load.outcomes) == []
+
+
+def test_drained_node(two_pods: Service, rate: float, evidence: Section) -> None:
+    """All pods of the service are evicted one by one, as `kubectl drain` does it: 0 requests lost"""
+    with Load(two_pods.ingress(), LIGHT, rate) as load:
+        time.sleep(5)
+        for component in ("predictor", "transformer"):
+            for pod in two_pods.ready_pods(component):
+                evict(two_pods, pod.metadata.name)
+                evidence.fact(f"evicted at {load.clock:.1f} s", pod.metadata.name)
+                settle(two_pods)
+    evidence.load(f"load of {rate:.2f}/s", load.outcomes)
+    assert failed(load.outcomes) == []
+
+
+def evict(service: Service, pod: str) -> None:
+    """Ask for an eviction until the disruption budget allows it; a drain goes on once the pod has gone."""
+
+    def asked() -> bool:
+        try:
+            service.cluster.core.create_namespaced_pod_eviction(
+                pod, service.namespace, client.V1Eviction(metadata=client.V1ObjectMeta(name=pod))
+            )
+        except ApiException as error:
+            if error.status == 429:  # the budget says: not now
+                return False
+            raise
+        return True
+
+    until(f"{pod} may be evicted", asked, START_S, every=2)
+
+
+def test_sigterm(two_pods: Service, rate: float, evidence: Section) -> None:
+    """The predictors' processes get SIGTERM with requests in flight: 0 requests lost"""
+    with Load(two_pods.ingress(), LIGHT, rate) as load:
+        time.sleep(5)
+        for pod in two_pods.ready_pods("predictor"):
+            name = pod.metadata.name
+            until("a request is under way", lambda: load.sent > len(load.outcomes), 60, every=0.05)
+            two_pods.cluster.kubectl(
+                "exec",
+                "-n",
+                two_pods.namespace,
+                name,
+                "-c",
+                "kserve-container",
+                "--",
+                "sh",
+                "-c",
+                "kill -TERM 1",
+            )
+            under_way = load.sent - len(load.outcomes)
+            evidence.fact(f"SIGTERM at {load.clock:.1f} s", f"{name}, {under_way} requests under way")
+            until("its container was started again", lambda name=name: restarted(two_pods, name), START_S)
+            settle(two_pods)
+    evidence.load(f"load of {rate:.2f}/s", load.outcomes)
+    assert failed(load.outcomes) == []
+
+
+def restarted(service: Service, pod: str) -> bool:
+    """Whether the predictor's container ended by itself, in good order, and runs again."""
+    statuses = service.cluster.core.read_namespaced_pod(pod, service.namespace).status.container_statuses
+    (status,) = (status for status in statuses if status.name == "kserve-container")
+    if status.restart_count == 0:
+        return False
+    assert status.last_state.terminated.exit_code == 0
+    return True
