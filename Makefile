@@ -127,6 +127,12 @@ cluster-up: ## Bring up a real KServe cluster here, as root (STANDARD=1: with En
 cluster-down: ## Stop it and remove all it left but the built programs (WIPE=1: these too)
 	@cluster/down $(if $(WIPE),--wipe)
 
+# ---- Tests on a cluster -------------------------------------------------------------------------------------------
+
+.PHONY: test-cluster
+test-cluster: $(VENV)/dev.stamp ## Test on the cluster of KUBECONFIG, else on one brought up here (root); report in out/cluster
+	PYTHON=$(BIN)/python tests/cluster/run.sh $(PYTEST_ARGS)
+
 # ---- The virtual environment --------------------------------------------------------------------------------------
 # A stamp says that a step was finished, so a second call is instant and an interrupted one is taken up again.
 # The locks are complete, hence --no-deps: nothing that is not in them gets in.
