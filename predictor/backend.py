@@ -16,7 +16,8 @@ from predictor.contract import NO_LORA, Limits, PictureRequest
 from predictor.diffuser import Diffuser
 from predictor.engine import Engine
 from predictor.errors import DeadlineExceeded, InvalidInput
-from predictor.looks import Looks
+from predictor.live import LiveLooks
+from predictor.looks import EMOJI, Looks
 from predictor.metrics import Metrics
 from predictor.row import Row
 
@@ -38,6 +39,12 @@ class Drawn:
         """The LoRA of each picture: "name@version" or "none"."""
         return [row.lora or NO_LORA for row in self.rows]
 
+    @property
+    def version(self) -> str:
+        """The number of the version that drew all of them; "" where there are several, or none."""
+        drew = set(self.loras)
+        return drew.pop().partition("@")[2] if len(drew) == 1 else ""
+
 
 class EngineBackend:
     """The `predictor.edge.Backend` of this server."""
@@ -46,20 +53,26 @@ class EngineBackend:
         self,
         diffuser: Diffuser,
         engine: Engine,
-        looks: Looks,
+        looks: LiveLooks,
         limits: Limits,
         metrics: Metrics,
         *,
         request_timeout: float,
         hang_timeout: float,
     ) -> None:
-        self.looks = looks
         self.limits = limits
         self._diffuser = diffuser
         self._engine = engine
+        self._live = looks
         self._metrics = metrics
         self._request_timeout = request_timeout
         self._hang_timeout = hang_timeout
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def looks(self) -> Looks:
+        """What every name means now."""
+        return self._live.current
 
     @property
     def alive(self) -> bool:
@@ -74,27 +87,29 @@ class EngineBackend:
     async def start(self) -> None:
         """Start the engine and draw one picture, so that the first request finds everything warm."""
         self._engine.start()
-        default = None if self.looks.default is None else self.looks.resolve(self.looks.default)
         steps = min(2, self.limits.max_steps)
-        await self._engine.draw([self.row(PictureRequest("warm up", num_inference_steps=steps), default)])
+        await self._engine.draw([self.row(PictureRequest("warm up", num_inference_steps=steps), EMOJI)])
+        self._watching = asyncio.create_task(self._live.watch(), name="looks")
 
     async def stop(self, drain_s: float) -> None:
         """Stop the engine; what it draws for nobody any more is not waited for longer than `drain_s`."""
+        if self._watching is not None:
+            self._watching.cancel()
         await self._engine.stop(drain_s)
 
-    async def draw(self, pictures: Sequence[PictureRequest], lora: str | None) -> Drawn:
+    async def draw(self, pictures: Sequence[PictureRequest], model: str) -> Drawn:
         """Draw the pictures of one request; cancelling this frees their places.
 
         Args:
             pictures: within the limits.
-            lora: the exact version for those that name none; None: the plain base.
+            model: the name that chooses the LoRA of those that name none.
 
         Raises:
             InvalidInput, UnknownModel: a picture cannot be drawn as asked.
             QueueFull, NotReady: not now.
             DeadlineExceeded: it took longer than this server allows.
         """
-        rows = [self.row(picture, lora) for picture in pictures]
+        rows = [self.row(picture, model) for picture in pictures]
         for row in rows:
             self._diffuser.check(row)
             for name, text in (("prompt", row.prompt), ("negative_prompt", row.negative_prompt)):
@@ -111,21 +126,26 @@ class EngineBackend:
             self._metrics.drawn(name)
         return drawn
 
-    def row(self, picture: PictureRequest, lora: str | None) -> Row:
-        """Fill in what the request left open: a random seed, the model's defaults, the LoRA `lora`.
+    def row(self, picture: PictureRequest, model: str) -> Row:
+        """Fill in what the request left open: a random seed, the model's defaults, the LoRA behind `model`.
 
         Raises:
             UnknownModel: the request names a LoRA that isn't there.
         """
         defaults = self._diffuser.defaults
         height, width = self._diffuser.native_size
+        seed = secrets.randbits(63) if picture.seed is None else picture.seed
+        # without a key the seed decides, so that the same request still draws the same picture
+        lora = self.looks.resolve(
+            picture.lora or self.looks.reference(model), picture.sticky_key or f"seed {seed}"
+        )
         return Row(
             prompt=picture.prompt,
             negative_prompt=picture.negative_prompt,
-            seed=secrets.randbits(63) if picture.seed is None else picture.seed,
+            seed=seed,
             steps=defaults.steps if picture.num_inference_steps is None else picture.num_inference_steps,
             guidance=defaults.guidance if picture.guidance_scale is None else picture.guidance_scale,
-            lora=self.looks.resolve(picture.lora) if picture.lora else lora,
+            lora=lora,
             lora_scale=picture.lora_scale,
             height=height if picture.height is None else picture.height,
             width=width if picture.width is None else picture.width,

@@ -1,14 +1,15 @@
-"""The looks a server offers: every reference to a LoRA of the store, resolved once at start-up.
+"""The looks a server offers: what every reference to a LoRA of the store means.
 
-An alias that is moved later counts from the next start. Knows names and versions, no tensors.
+Knows names, versions and shares, no tensors.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from predictor.contract import NO_LORA
 from predictor.errors import UnknownModel
-from weights.store import Store
+from predictor.sticky import choose
+from weights.routes import Routes
 
 EMOJI = "emoji"
 """The model with the default look."""
@@ -17,7 +18,7 @@ USUAL_LOOK = "notoemoji"
 
 
 class UnusableLook(ValueError):
-    """The store and the settings don't fit together; the message says how."""
+    """The store, the routes and the settings don't fit together; the message says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,43 +27,74 @@ class Looks:
 
     references: Mapping[str, str]
     default: str | None
-    """What the model `emoji` stands for, one of the references; None: the plain base."""
+    """What the model `emoji` stands for without a route, one of the references; None: the plain base."""
+    routes: Routes = field(default_factory=dict)
+    """Weighted aliases; one with the name of a reference takes its place."""
 
-    def resolve(self, reference: str) -> str | None:
+    @property
+    def models(self) -> list[str]:
+        """The names of all models."""
+        return list(dict.fromkeys([EMOJI, *self.references, *self.routes]))
+
+    def resolve(self, reference: str, key: str) -> str | None:
         """The exact version, or None for "none", the plain base.
 
+        Args:
+            reference: a name, name@version, name@alias or the name of a route.
+            key: decides where the reference has a route, for the same version each time.
+
         Raises:
-            UnknownModel: there is no such LoRA or version.
+            UnknownModel: there is no such LoRA, version or route.
         """
         if reference == NO_LORA:
             return None
+        if reference in self.routes:
+            return choose(reference, self.routes[reference], key)
         try:
             return self.references[reference]
         except KeyError:
-            known = ", ".join([*self.references, NO_LORA])
+            known = ", ".join([*self.references, *self.routes, NO_LORA])
             raise UnknownModel(f"lora: there is no {reference[:80]!r}; known: {known[:1000]}") from None
 
-    def versions(self, reference: str | None) -> list[str]:
-        """All version numbers of the name in a reference, oldest first; none for the plain base."""
-        if reference is None:
-            return []
-        name = reference.partition("@")[0]
+    def reference(self, model: str) -> str:
+        """What a model stands for, to be resolved."""
+        return model if model != EMOJI or EMOJI in self.routes else self.default or NO_LORA
+
+    def route(self, model: str) -> Mapping[str, int]:
+        """The versions that draw for a model with their percents, if it has a route."""
+        return self.routes.get(self.reference(model), {})
+
+    def versions(self, model: str) -> list[str]:
+        """All version numbers of a model's LoRA, oldest first; none for the plain base."""
+        name = ((self.default or NO_LORA) if model == EMOJI else model).partition("@")[0]
         exact = {version for version in self.references.values() if version.startswith(f"{name}@")}
         return sorted((version.rpartition("@")[2] for version in exact), key=int)
 
+    def with_routes(self, routes: Routes) -> "Looks":
+        """The same looks with other routes.
 
-def read_looks(store: Store, wanted: str | None) -> Looks:
-    """Resolve all references of a store.
+        Raises:
+            UnusableLook: a route names a version that isn't there, or its name is taken.
+        """
+        for name, shares in routes.items():
+            if name == NO_LORA:
+                raise UnusableLook(f"a route can't be named {name!r}: that is the plain base")
+            missing = sorted(shares.keys() - set(self.references.values()))
+            if missing:
+                raise UnusableLook(f"route {name!r}: {', '.join(missing)} is not served here")
+        return replace(self, routes=routes)
+
+
+def find_looks(references: Mapping[str, str], wanted: str | None) -> Looks:
+    """The looks of a store.
 
     Args:
-        store: may be empty.
+        references: with the exact versions that they mean.
         wanted: the default look as a reference; "none": the plain base; None: the usual look if there is one.
 
     Raises:
         UnusableLook: the wanted look isn't there, or a LoRA's name is taken.
     """
-    names = _references(store)
-    references = {reference: str(store.resolve(reference)) for reference in names}
     for taken in (EMOJI, NO_LORA):
         if taken in references:
             raise UnusableLook(f"a LoRA can't be named {taken!r}: that name has a meaning of its own here")
@@ -75,12 +107,3 @@ def read_looks(store: Store, wanted: str | None) -> Looks:
     else:
         raise UnusableLook(f"default look {wanted!r}: the store has {', '.join(references) or 'no LoRA'}")
     return Looks(references, default)
-
-
-def _references(store: Store) -> Sequence[str]:
-    """Names first, then exact versions and aliases."""
-    exact = store.references()
-    names = sorted({name for name, _ in exact})
-    versions = [f"{name}@{number}" for name, number in exact]
-    aliases = [f"{name}@{alias}" for name, targets in store.aliases().items() for alias in targets]
-    return [*names, *versions, *sorted(aliases)]

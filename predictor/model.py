@@ -25,19 +25,25 @@ class Job:
 
 
 class DiffusionModel(Model):
-    """A name and the LoRA it stands for."""
+    """A name; what it stands for is looked up for each picture."""
 
     platform = "pytorch_diffusers"
 
-    def __init__(
-        self, name: str, lora: str | None, versions: list[str], backend: EngineBackend, *, log_prompts: bool
-    ) -> None:
-        """`lora` is the exact version behind the name, None: the plain base; `versions` are its siblings."""
+    def __init__(self, name: str, backend: EngineBackend, *, log_prompts: bool) -> None:
         super().__init__(name)
-        self.versions = versions
-        self._lora = lora
         self._backend = backend
         self._log_prompts = log_prompts
+
+    @property
+    def versions(self) -> list[str]:
+        """The versions that can be asked for, for the metadata."""
+        return self._backend.looks.versions(self.name)
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """What else the metadata says: the shares of a weighted alias, in percent."""
+        route = self._backend.looks.route(self.name)
+        return {"route": dict(route)} if route else {}
 
     async def healthy(self) -> bool:
         """Whether the engine behind takes work."""
@@ -59,10 +65,10 @@ class DiffusionModel(Model):
         """Read a request and check it against the limits; no work is done for one that is refused."""
         limits = self._backend.limits
         if isinstance(payload, InferRequest):
-            rows = contract.read_tensors(payload, limits.max_rows)
+            rows = contract.with_key(contract.read_tensors(payload, limits.max_rows), headers)
             job = Job(contract.check_pictures(rows, limits), payload, contract.requested_outputs(payload))
         else:
-            rows = contract.read_instances(payload, limits.max_rows)
+            rows = contract.with_key(contract.read_instances(payload, limits.max_rows), headers)
             job = Job(contract.check_pictures(rows, limits), None, ())
         event()["rows"] = len(rows)
         if self._log_prompts:
@@ -73,7 +79,7 @@ class DiffusionModel(Model):
         self, payload: Job, headers: dict[str, str] | None = None, response_headers: Any = None
     ) -> tuple[Job, Drawn]:
         """Draw."""
-        drawn = await self._backend.draw(payload.pictures, self._lora)
+        drawn = await self._backend.draw(payload.pictures, self.name)
         event().update(
             lora=",".join(sorted(set(drawn.loras))),
             steps=max(row.steps for row in drawn.rows),
@@ -90,7 +96,7 @@ class DiffusionModel(Model):
             return await asyncio.to_thread(contract.predictions, drawn.images, drawn.seeds, drawn.loras)
         return contract.infer_response(
             model_name=job.request.model_name,
-            model_version="" if self._lora is None else self._lora.rpartition("@")[2],
+            model_version=drawn.version,
             response_id=job.request.id,
             images=drawn.images,
             seeds=drawn.seeds,

@@ -11,7 +11,7 @@ from predictor.backend import EngineBackend
 from predictor.contract import Limits
 from predictor.edge import Api, Server, log
 from predictor.engine import Engine
-from predictor.looks import read_looks
+from predictor.live import LiveLooks
 from predictor.metrics import MeasuredDiffuser, Metrics
 from predictor.repository import LookRepository
 from predictor.settings import Settings
@@ -31,7 +31,7 @@ def build_server(settings: Settings) -> Server:
     )
     dtype = settings.dtype if settings.dtype != "auto" else ("float16" if device == "cuda" else "float32")
     store = Store(settings.lora_dir)
-    looks = read_looks(store, settings.default_look)
+    looks = LiveLooks(store, settings.default_look, settings.routes_file)
     log("loading", {"base": settings.base_dir, "loras": settings.lora_dir, "device": device, "dtype": dtype})
     threads = settings.threads or torch.get_num_threads()
     # This thread only loads. OpenMP keeps a pool of threads for each one that computes, and two pools on the
@@ -93,7 +93,8 @@ def describe(limits: Limits) -> Api:
         title="emoji predictor",
         version=__version__,
         description="Draws emoji from English sentences. The models are `emoji` (the default look), every "
-        "LoRA (`notoemoji`), every exact version (`notoemoji@1`) and every alias (`notoemoji@stable`).",
+        "LoRA (`notoemoji`), every exact version (`notoemoji@1`), every alias (`notoemoji@stable`) and every "
+        "route, a name whose requests are shared out among versions.",
         infer_description="Draw one picture for each prompt.\n\nAn input holds one value a prompt, or one "
         "value for all; as a request parameter of the same name it holds for all, and the input beats it."
         f"\n\n{table}\n\n| output | datatype | meaning |\n|---|---|---|\n{outputs}\n\n"

@@ -12,6 +12,7 @@ from pathlib import Path
 from kserve import model_server
 
 from predictor.edge import ServerSettings
+from weights.store import ROUTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Settings:
     """A StableDiffusionPipeline folder."""
     lora_dir: Path
     """The LoRA store; it need not exist."""
+    routes_file: Path
+    """The weighted aliases; it need not exist."""
     server: ServerSettings
     device: str = "auto"
     dtype: str = "auto"
@@ -54,13 +57,15 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
     root = Path(given.model_dir)
     # a folder that is a pipeline itself needs no base/ in it
     base = root if (root / "model_index.json").is_file() else root / "base"
+    loras = Path(given.lora_dir or root / "loras")
     if given.workers != 1:
         parser.error("--workers must be 1: one engine uses the whole device; add replicas instead")
     if given.max_rows > given.max_queue_rows:
         parser.error("--max_rows must not be more than --max_queue_rows, or such a request could never run")
     return Settings(
         base_dir=Path(given.base_dir or base),
-        lora_dir=Path(given.lora_dir or root / "loras"),
+        lora_dir=loras,
+        routes_file=Path(given.routes or loras / ROUTES),
         server=ServerSettings(
             host=given.host,
             http_port=given.http_port,
@@ -109,6 +114,11 @@ def _parser(model_dir: str, default_look: str | None) -> argparse.ArgumentParser
     )
     model.add_argument("--base_dir", metavar="DIR", help="a Stable Diffusion folder elsewhere")
     model.add_argument("--lora_dir", metavar="DIR", help="a LoRA store elsewhere")
+    model.add_argument(
+        "--routes",
+        metavar="FILE",
+        help="the weighted aliases; read again while serving (default: routes.json in the store)",
+    )
     model.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     model.add_argument("--dtype", default="auto", choices=["auto", "float32", "float16", "bfloat16"])
     model.add_argument("--threads", type=_positive, metavar="N", help="torch's CPU threads")

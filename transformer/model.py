@@ -12,7 +12,14 @@ from kserve import InferRequest, InferResponse, Model
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from predictor.contract import binary_outputs, infer_request, read_instances, read_tensors, requested_outputs
+from predictor.contract import (
+    binary_outputs,
+    infer_request,
+    read_instances,
+    read_tensors,
+    requested_outputs,
+    with_key,
+)
 from predictor.edge import event
 from predictor.errors import UpstreamError
 from transformer.pictures import MEDIA_TYPES, Finish, Provenance
@@ -71,14 +78,14 @@ class EmojiModel(Model):
         log_line["model"] = self.name
         settings = self._studio.settings
         if isinstance(payload, InferRequest):
-            rows = read_tensors(payload, settings.max_rows, FIELDS)
+            rows = with_key(read_tensors(payload, settings.max_rows, FIELDS), headers)
             outputs = requested_outputs(payload, OUTPUTS)
             base64 = not payload.from_grpc and "image" not in binary_outputs(payload, ["image"])
             formats = () if payload.from_grpc else accepted_formats(headers.get("accept", ""))
             reply: Literal["v1", "v2", "picture"] = "picture" if formats else "v2"
             request_id = payload.id
         else:
-            rows = read_instances(payload, settings.max_rows, FIELDS)
+            rows = with_key(read_instances(payload, settings.max_rows, FIELDS), headers)
             outputs, base64, formats, reply, request_id = (), False, (), "v1", None
         wishes = read_wishes(rows, settings, default_format=formats[0] if formats else "png")
         if reply == "picture":

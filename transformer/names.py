@@ -68,13 +68,15 @@ class Names(ServingDataPlane):
         name = _full(model_name, model_version)
         theirs = await self._studio.upstream.metadata(self._upstream_name(name))
         model = self._register(name)
-        return {
+        metadata = {
             "name": model_name,
             "versions": theirs.get("versions", []),
             "platform": theirs.get("platform", ""),
             "inputs": model.get_input_types(),
             "outputs": model.get_output_types(),
         }
+        # gRPC's message has no place for them
+        return metadata | {"parameters": theirs["parameters"]} if "parameters" in theirs else metadata
 
     async def infer(
         self,

@@ -13,7 +13,13 @@ from predictor.contract.body import (
 )
 from predictor.contract.fields import INPUTS, NO_LORA, OUTPUTS, Field, Value
 from predictor.contract.pictures import Limits, PictureRequest, check_pictures
-from predictor.contract.request import infer_request, read_instances, read_tensors, requested_outputs
+from predictor.contract.request import (
+    infer_request,
+    read_instances,
+    read_tensors,
+    requested_outputs,
+    with_key,
+)
 from predictor.contract.response import infer_response, predictions
 
 __all__ = [
@@ -36,4 +42,5 @@ __all__ = [
     "read_instances",
     "read_tensors",
     "requested_outputs",
+    "with_key",
 ]

@@ -38,6 +38,13 @@ INPUTS = (
     Field("width", "INT32", (-1,), "pixels, one value for the whole request"),
     Field("lora", "BYTES", (-1,), "name, name@version, name@alias or none; empty: the model's own"),
     Field("solver", "BYTES", (-1,), "the sampling method"),
+    Field(
+        "sticky_key",
+        "BYTES",
+        (-1,),
+        "who asks, such as a user's id: a weighted alias gives a key the same version each time; the header "
+        "X-Sticky-Key is one for the whole request",
+    ),
 )
 
 OUTPUTS = (

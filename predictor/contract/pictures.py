@@ -11,6 +11,7 @@ from predictor.contract.fields import Value
 from predictor.errors import InvalidInput
 
 MAX_SEED = 2**63 - 1
+MAX_KEY_CHARS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class PictureRequest:
     width: int | None = None
     lora: str = ""
     solver: str | None = None
+    sticky_key: str | None = None
 
 
 def check_pictures(rows: Sequence[Mapping[str, Value]], limits: Limits) -> list[PictureRequest]:
@@ -69,6 +71,8 @@ def _check(picture: PictureRequest, limits: Limits) -> None:
         length = len(getattr(picture, name))
         if length > limits.max_prompt_chars:
             raise InvalidInput(name, f"must have at most {limits.max_prompt_chars} characters, has {length}")
+    if len(picture.sticky_key or "") > MAX_KEY_CHARS:
+        raise InvalidInput("sticky_key", f"must have at most {MAX_KEY_CHARS} characters")
     _check_range("seed", picture.seed, 0, MAX_SEED)
     _check_range("num_inference_steps", picture.num_inference_steps, 1, limits.max_steps)
     _check_range("guidance_scale", picture.guidance_scale, 0, limits.max_guidance)

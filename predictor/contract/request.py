@@ -36,6 +36,7 @@ _PARSERS: dict[str, Callable[[str], Value]] = {
     "BOOL": {"true": True, "false": False}.__getitem__,
 }
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+KEY_HEADER = "x-sticky-key"
 # of the protocol, not of this model: says how REST sends the outputs back
 _PROTOCOL_PARAMETERS = ("binary_data_output",)
 
@@ -109,6 +110,12 @@ def read_instances(
             raise InvalidInput("prompt", "every instance must have a prompt, a string")
         rows.append(shared | {name: _scalar(value, known[name]) for name, value in values.items()})
     return rows
+
+
+def with_key(rows: list[dict[str, Value]], headers: Mapping[str, str] | None) -> list[dict[str, Value]]:
+    """The rows, with the key of the request's headers (lower-case) where they have none of their own."""
+    key = (headers or {}).get(KEY_HEADER)
+    return [{**({"sticky_key": key} if key else {}), **row} for row in rows]
 
 
 def requested_outputs(request: InferRequest, fields: Sequence[Field] = OUTPUTS) -> tuple[str, ...]:

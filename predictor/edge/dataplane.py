@@ -62,15 +62,17 @@ class ServingDataPlane(DataPlane):
         return model
 
     async def model_metadata(self, model_name: str, model_version: str | None = None) -> dict[str, Any]:
-        """Inputs, outputs and versions of a model, as the protocol describes them."""
+        """Inputs, outputs and versions of a model, as the protocol describes them; its parameters if any."""
         model = self.lookup(model_name, model_version)
-        return {
+        metadata = {
             "name": model_name,
             "versions": model.versions,
             "platform": model.platform,
             "inputs": model.get_input_types(),
             "outputs": model.get_output_types(),
         }
+        parameters = getattr(model, "parameters", {})
+        return metadata | {"parameters": parameters} if parameters else metadata
 
     async def model_ready(
         self,

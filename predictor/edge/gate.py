@@ -46,9 +46,13 @@ class ClientDisconnected(Exception):
 class Gate:
     """Wraps an ASGI application; every HTTP request is counted and gets one log line when it is done."""
 
-    def __init__(self, app: App, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: App, max_body_bytes: int, is_stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        """When it `is_stopping`, each reply closes its connection: the client's next one goes elsewhere."""
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._is_stopping = is_stopping
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -69,6 +73,8 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", identity.encode())]
+                if self._is_stopping():
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:

@@ -23,6 +23,10 @@ from predictor.edge.metrics import request_metrics
 from predictor.edge.rest import serving_error
 from predictor.errors import NotImplementedHere
 
+CONNECTION_AGE_S = 60.0
+"""Clients are then asked to connect anew; calls under way end where they are. A connection through a Service
+of Kubernetes stays with one pod, and would never see those that were added."""
+
 
 class Servicer(InferenceServicer):
     """The calls in which KServe's own servicer knows no versions, or lets strangers unload a model."""
@@ -37,10 +41,10 @@ class Servicer(InferenceServicer):
     async def ModelMetadata(  # noqa: N802
         self, request: pb.ModelMetadataRequest, context: Any
     ) -> pb.ModelMetadataResponse:
-        """Inputs, outputs and versions of a model."""
-        return pb.ModelMetadataResponse(
-            **await self._data_plane.model_metadata(request.name, request.version)
-        )
+        """Inputs, outputs and versions of a model; the message has no place for parameters."""
+        metadata = await self._data_plane.model_metadata(request.name, request.version)
+        metadata.pop("parameters", None)
+        return pb.ModelMetadataResponse(**metadata)
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:  # noqa: N802
         """Draw; outputs are raw_output_contents."""
@@ -103,13 +107,16 @@ class Interceptor(AsyncServerInterceptor):
             log("request done", fields, level=logging.INFO if infer else logging.DEBUG)
 
 
-def grpc_server(dataplane: ServingDataPlane, *, max_request_bytes: int) -> grpc.aio.Server:
+def grpc_server(
+    dataplane: ServingDataPlane, *, max_request_bytes: int, connection_age_s: float = CONNECTION_AGE_S
+) -> grpc.aio.Server:
     """The gRPC server, not yet bound. Replies may have any length: what was asked for has its limits."""
     server = grpc.aio.server(
         interceptors=(Interceptor(),),
         options=[
             ("grpc.max_receive_message_length", max_request_bytes),
             ("grpc.max_send_message_length", -1),
+            ("grpc.max_connection_age_ms", int(connection_age_s * 1000)),
             # a second server on the same port is a mistake that must show
             ("grpc.so_reuseport", 0),
         ],

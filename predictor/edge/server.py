@@ -141,7 +141,7 @@ class Server(ModelServer):
         settings = self._settings
         app = rest_app(self.dataplane, self._api, docs=settings.enable_docs)
         return uvicorn.Config(
-            Gate(app, settings.max_body_bytes),
+            Gate(app, settings.max_body_bytes, lambda: self.dataplane.draining),
             log_config=None,
             access_log=False,
             lifespan="off",

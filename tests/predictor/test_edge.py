@@ -1,6 +1,8 @@
 """What the edge does with a model that misbehaves, and with requests that are cut off."""
 
 import asyncio
+import contextlib
+import itertools
 import json
 import logging
 import socket
@@ -10,7 +12,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from kserve import Model, ModelRepository
+from kserve import InferResponse, Model, ModelRepository
 from kserve.errors import InvalidInput as SdkInvalidInput
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
@@ -155,6 +157,86 @@ def test_a_port_in_use_is_named(kind: str) -> None:
         server = Server(ModelRepository(), Steady(), ServerSettings(**ports), api)
         with pytest.raises(PortInUse, match=rf"cannot listen on 127\.0\.0\.1:{port} .*--{kind}_port"):
             server.start()
+
+
+def test_a_server_that_stops_sends_its_clients_elsewhere_and_still_answers() -> None:
+    plane = dataplane(RuntimeError())
+    api = Api(title="test", version="0", description="", infer_description="")
+    app = Gate(rest_app(plane, api, docs=False), 1000, lambda: plane.draining)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get("/v2/health/live")
+
+    assert "connection" not in asyncio.run(ask()).headers
+    plane.draining = True
+    reply = asyncio.run(ask())
+    assert (reply.status_code, reply.headers["connection"]) == (200, "close")
+
+
+class Pod(Model):
+    """Answers with its name after a moment."""
+
+    platform = "none"
+    versions: tuple[str, ...] = ()
+
+    def __init__(self, pod: str) -> None:
+        super().__init__("emoji")
+        self._pod = pod
+
+    async def predict(self, payload: Any, headers: Any = None, response_headers: Any = None) -> InferResponse:
+        await asyncio.sleep(0.02)
+        return InferResponse("", self._pod, [])
+
+    def validate(self, payload: Any) -> Any:
+        return payload
+
+
+def test_grpc_clients_behind_a_service_find_every_pod_and_lose_no_call() -> None:
+    """A Service of Kubernetes gives each connection to some pod, and leaves it there."""
+
+    async def scenario() -> set[str]:
+        ports = []
+        for pod in ("one", "two"):
+            models = ModelRepository()
+            models.update(Pod(pod))
+            plane = ServingDataPlane(models, Steady(), "test", "0")
+            plane.started = True
+            server = grpc_server(plane, max_request_bytes=1000, connection_age_s=0.2)
+            ports.append(server.add_insecure_port("127.0.0.1:0"))
+            await server.start()
+            servers.append(server)
+        turns = itertools.cycle(ports)
+
+        async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                while data := await reader.read(65536):
+                    writer.write(data)
+            writer.close()
+
+        async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            to_pod = await asyncio.open_connection("127.0.0.1", next(turns))
+            await asyncio.gather(pipe(reader, to_pod[1]), pipe(to_pod[0], writer))
+
+        service = await asyncio.start_server(connect, "127.0.0.1", 0)
+        seen: set[str] = set()
+
+        async def ask(stub: GRPCInferenceServiceStub) -> None:
+            for _ in range(1000):
+                reply = await stub.ModelInfer(pb.ModelInferRequest(model_name="emoji"))
+                seen.add(reply.model_name)
+                if seen == {"one", "two"}:
+                    return
+
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{service.sockets[0].getsockname()[1]}") as channel:
+            await asyncio.gather(*(ask(GRPCInferenceServiceStub(channel)) for _ in range(8)))
+        service.close()
+        await asyncio.gather(*(server.stop(None) for server in servers))
+        return seen
+
+    servers: list[grpc.aio.Server] = []
+    assert asyncio.run(scenario()) == {"one", "two"}
 
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]

@@ -3,9 +3,18 @@ from pathlib import Path
 import pytest
 
 from predictor.errors import UnknownModel
-from predictor.looks import Looks, UnusableLook, read_looks
+from predictor.looks import Looks, UnusableLook, find_looks
 from tests.weights.loras import make_manifest, make_tensors
 from weights.store import Store
+
+TABLE = {
+    "notoemoji": "notoemoji@1",
+    "openmoji": "openmoji@1",
+    "notoemoji@1": "notoemoji@1",
+    "notoemoji@2": "notoemoji@2",
+    "openmoji@1": "openmoji@1",
+    "notoemoji@stable": "notoemoji@1",
+}
 
 
 @pytest.fixture
@@ -13,54 +22,85 @@ def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "loras")
     for name in ("openmoji", "notoemoji", "notoemoji"):
         store.add(make_tensors(), make_manifest(name))
+    store.set_alias("stable", store.resolve("notoemoji@1"))
     return store
 
 
 def test_names_versions_and_aliases_become_exact_versions(store: Store) -> None:
-    store.set_alias("stable", store.resolve("notoemoji@1"))
-    looks = read_looks(store, None)
-    assert looks.references == {
-        "notoemoji": "notoemoji@1",
-        "openmoji": "openmoji@1",
-        "notoemoji@1": "notoemoji@1",
-        "notoemoji@2": "notoemoji@2",
-        "openmoji@1": "openmoji@1",
-        "notoemoji@stable": "notoemoji@1",
-    }
+    looks = find_looks(store.table(), None)
+    assert looks.references == TABLE
+    assert looks.models == ["emoji", *TABLE]
     assert looks.default == "notoemoji"
-    assert looks.resolve("notoemoji@stable") == "notoemoji@1"
-    assert looks.resolve("none") is None
+    assert looks.resolve("notoemoji@stable", "") == "notoemoji@1"
+    assert looks.resolve("none", "") is None
     with pytest.raises(UnknownModel, match="notoemoji@3"):
-        looks.resolve("notoemoji@3")
+        looks.resolve("notoemoji@3", "")
 
 
 def test_versions_are_in_the_order_of_their_numbers() -> None:
     exact = {f"a@{number}": f"a@{number}" for number in (10, 9, 1)}
-    looks = Looks({"a": "a@10", "ab": "ab@2", **exact, "ab@2": "ab@2"}, None)
-    assert looks.versions("a") == looks.versions("a@9") == ["1", "9", "10"]
+    looks = Looks({"a": "a@10", "ab": "ab@2", **exact, "ab@2": "ab@2"}, "a@9")
+    assert looks.versions("a") == looks.versions("a@9") == looks.versions("emoji") == ["1", "9", "10"]
     assert looks.versions("ab") == ["2"]
-    assert looks.versions(None) == []
+    assert Looks({}, None).versions("emoji") == []
 
 
-def test_the_default_look_is_what_was_wanted_if_it_is_there(store: Store, tmp_path: Path) -> None:
-    assert read_looks(store, "openmoji@1").default == "openmoji@1"
-    assert read_looks(store, "none").default is None
+def test_the_default_look_is_what_was_wanted_if_it_is_there() -> None:
+    assert find_looks(TABLE, "openmoji@1").default == "openmoji@1"
+    assert find_looks(TABLE, "none").default is None
     with pytest.raises(UnusableLook, match="default look 'openmoji@2'"):
-        read_looks(store, "openmoji@2")
-    empty = Store(tmp_path / "nothing")
-    assert read_looks(empty, None) == Looks({}, None)
+        find_looks(TABLE, "openmoji@2")
+    assert find_looks({}, None) == Looks({}, None)
     with pytest.raises(UnusableLook, match="no LoRA"):
-        read_looks(empty, "notoemoji")
+        find_looks({}, "notoemoji")
 
 
 @pytest.mark.parametrize("name", ["emoji", "none"])
-def test_a_lora_may_not_take_a_name_of_the_server(store: Store, name: str) -> None:
-    store.add(make_tensors(), make_manifest(name))
+def test_a_lora_may_not_take_a_name_of_the_server(name: str) -> None:
     with pytest.raises(UnusableLook, match=repr(name)):
-        read_looks(store, None)
+        find_looks({name: f"{name}@1"}, None)
 
 
-def test_the_looks_are_read_without_the_tensors(store: Store) -> None:
-    for adapter in store.root.glob("*/*/adapter.safetensors"):
-        adapter.unlink()
-    assert "openmoji@1" in read_looks(store, None).references
+def test_the_looks_are_read_without_manifests_and_tensors(store: Store) -> None:
+    for file in [*store.root.glob("*/*/adapter.safetensors"), *store.root.glob("*/*/manifest.json")]:
+        file.unlink()
+    assert find_looks(store.table(), None).references == TABLE
+
+
+def test_a_route_shares_a_name_out() -> None:
+    looks = find_looks(TABLE, "openmoji@1").with_routes({"emoji": {"notoemoji@1": 50, "notoemoji@2": 50}})
+    assert {looks.resolve(looks.reference("emoji"), str(key)) for key in range(20)} == {
+        "notoemoji@1",
+        "notoemoji@2",
+    }
+    assert len({looks.resolve("emoji", "a key") for _ in range(20)}) == 1
+    assert looks.route("emoji") == {"notoemoji@1": 50, "notoemoji@2": 50}
+    assert looks.versions("emoji") == ["1"], "emoji/versions/1 is still that of the default look"
+    assert looks.models == ["emoji", *TABLE]
+
+
+def test_a_route_of_a_loras_name_counts_wherever_that_name_stands() -> None:
+    looks = find_looks(TABLE, None).with_routes({"notoemoji": {"notoemoji@2": 100}})
+    assert looks.resolve("notoemoji", "") == looks.resolve(looks.reference("emoji"), "") == "notoemoji@2"
+    assert looks.route("emoji") == {"notoemoji@2": 100}
+    assert looks.resolve("notoemoji@1", "") == looks.resolve("notoemoji@stable", "") == "notoemoji@1"
+
+
+def test_a_route_may_have_a_name_of_its_own() -> None:
+    looks = find_looks(TABLE, None).with_routes({"party": {"openmoji@1": 100}})
+    assert looks.models[-1] == "party"
+    assert looks.resolve("party", "") == "openmoji@1"
+    assert (looks.route("emoji"), looks.route("party")) == ({}, {"openmoji@1": 100})
+    assert looks.versions("party") == []
+
+
+@pytest.mark.parametrize(
+    ("routes", "reason"),
+    [
+        ({"emoji": {"openmoji@2": 100}}, "route 'emoji': openmoji@2 is not served here"),
+        ({"none": {"openmoji@1": 100}}, "can't be named 'none'"),
+    ],
+)
+def test_a_route_that_cannot_be_served_is_refused(routes: dict[str, dict[str, int]], reason: str) -> None:
+    with pytest.raises(UnusableLook, match=reason):
+        find_looks(TABLE, None).with_routes(routes)

@@ -15,29 +15,40 @@ from predictor.contract import Limits, PictureRequest
 from predictor.diffuser import Diffuser
 from predictor.engine import Engine
 from predictor.errors import DeadlineExceeded, InvalidInput, NotReady, UnknownModel
-from predictor.looks import Looks
+from predictor.live import LiveLooks
 from predictor.metrics import Metrics
 from predictor.model import DiffusionModel
 from predictor.repository import LookRepository
 from tests.tiny_models import make_lora, make_pipeline
-
-LOOKS = Looks({"notoemoji": "notoemoji@2", "notoemoji@2": "notoemoji@2"}, "notoemoji")
+from tests.weights.loras import make_manifest, make_tensors
+from weights.store import Store
 
 
 @pytest.fixture(scope="module")
 def diffuser(tiny_folders: dict[str, Path]) -> Diffuser:
     diffuser = Diffuser.load(tiny_folders["sd15"])
-    diffuser.add_adapter("notoemoji@2", make_lora(make_pipeline("sd15").unet))
+    for version in ("notoemoji@2", "openmoji@1"):
+        diffuser.add_adapter(version, make_lora(make_pipeline("sd15").unet))
     return diffuser
 
 
 @pytest.fixture
-def serve(diffuser: Diffuser) -> Callable[..., Any]:
+def store(tmp_path: Path) -> Store:
+    """notoemoji@2 and openmoji@1."""
+    store = Store(tmp_path / "loras")
+    for name in ("notoemoji", "notoemoji", "openmoji"):
+        store.add(make_tensors(), make_manifest(name))
+    store.remove("notoemoji", 1)
+    return store
+
+
+@pytest.fixture
+def serve(diffuser: Diffuser, store: Store) -> Callable[..., Any]:
     """Runs a coroutine function on a started backend."""
 
-    def run(
-        work: Callable[[EngineBackend], Awaitable[Any]], looks: Looks = LOOKS, request_timeout: float = 100.0
-    ) -> Any:
+    def run(work: Callable[[EngineBackend], Awaitable[Any]], request_timeout: float = 100.0) -> Any:
+        looks = LiveLooks(store, None, store.root / "routes.json")
+
         async def scenario() -> Any:
             engine = Engine(diffuser, max_batch_size=2, max_queue_rows=4)
             limits = Limits(max_rows=4, max_steps=1000, solvers=diffuser.solvers)
@@ -61,7 +72,7 @@ def serve(diffuser: Diffuser) -> Callable[..., Any]:
 
 def test_what_is_left_open_is_filled_in(serve: Callable[..., Any], diffuser: Diffuser) -> None:
     async def work(backend: EngineBackend) -> None:
-        open_, other = (backend.row(PictureRequest("a"), "notoemoji@2") for _ in range(2))
+        open_, other = (backend.row(PictureRequest("a"), "notoemoji") for _ in range(2))
         assert open_.seed != other.seed
         assert (open_.height, open_.width) == diffuser.native_size
         defaults = (diffuser.defaults.steps, diffuser.defaults.guidance, diffuser.defaults.solver)
@@ -69,13 +80,13 @@ def test_what_is_left_open_is_filled_in(serve: Callable[..., Any], diffuser: Dif
         assert (open_.lora, open_.lora_scale) == ("notoemoji@2", 1.0)
         closed = backend.row(
             PictureRequest("a", "b", 3, 4, 0.0, 0.5, 8, 12, "none", "ddim"),
-            "notoemoji@2",
+            "notoemoji",
         )
         assert (closed.prompt, closed.negative_prompt, closed.seed, closed.steps) == ("a", "b", 3, 4)
         assert (closed.guidance, closed.lora_scale, closed.height, closed.width) == (0.0, 0.5, 8, 12)
         assert (closed.lora, closed.solver) == (None, "ddim")
         with pytest.raises(UnknownModel):
-            backend.row(PictureRequest("a", lora="openmoji"), None)
+            backend.row(PictureRequest("a", lora="openmoji@2"), "emoji")
 
     serve(work)
 
@@ -83,9 +94,9 @@ def test_what_is_left_open_is_filled_in(serve: Callable[..., Any], diffuser: Dif
 def test_a_request_that_takes_too_long_ends_and_frees_its_rows(serve: Callable[..., Any]) -> None:
     async def work(backend: EngineBackend) -> None:
         with pytest.raises(DeadlineExceeded, match=r"not done within 0\.001 s"):
-            await backend.draw([PictureRequest("a", num_inference_steps=100)] * 2, None)
+            await backend.draw([PictureRequest("a", num_inference_steps=100)] * 2, "emoji")
         with pytest.raises(DeadlineExceeded):
-            await backend.draw([PictureRequest("a", num_inference_steps=100)] * 4, None)
+            await backend.draw([PictureRequest("a", num_inference_steps=100)] * 4, "emoji")
 
     serve(work, request_timeout=0.001)
 
@@ -94,7 +105,7 @@ def test_a_prompt_is_counted_in_tokens(serve: Callable[..., Any]) -> None:
     async def work(backend: EngineBackend) -> None:
         for fields in ({"prompt": "a" * 11}, {"prompt": "a", "negative_prompt": "a" * 11}):
             with pytest.raises(InvalidInput, match="at most 10 tokens for this model, has 11"):
-                await backend.draw([PictureRequest(num_inference_steps=1, **fields)], None)
+                await backend.draw([PictureRequest(num_inference_steps=1, **fields)], "emoji")
 
     serve(work)
 
@@ -103,14 +114,14 @@ def test_a_stopped_backend_draws_no_more(serve: Callable[..., Any]) -> None:
     async def work(backend: EngineBackend) -> None:
         await backend.stop(0)
         with pytest.raises(NotReady):
-            await backend.draw([PictureRequest("a")], None)
+            await backend.draw([PictureRequest("a")], "emoji")
 
     serve(work)
 
 
 def test_the_model_answers_v1_and_v2_alike(serve: Callable[..., Any]) -> None:
     async def work(backend: EngineBackend) -> None:
-        model = DiffusionModel("notoemoji", "notoemoji@2", ["1", "2"], backend, log_prompts=False)
+        model = DiffusionModel("notoemoji", backend, log_prompts=False)
         assert await model.healthy()
         prompt = InferInput("prompt", [2], "BYTES", ["a", "b"])
         parameters = {"num_inference_steps": 1, "seed": 5}
@@ -127,21 +138,94 @@ def test_the_model_answers_v1_and_v2_alike(serve: Callable[..., Any]) -> None:
     serve(work)
 
 
-@pytest.mark.parametrize(
-    ("looks", "names", "found"),
-    [
-        (LOOKS, ["emoji", "notoemoji", "notoemoji@2"], {"emoji@2": "notoemoji@2", "emoji@1": None}),
-        (Looks({}, None), ["emoji"], {"emoji@1": None, "emoji@": None, "notoemoji": None}),
-    ],
-)
-def test_the_repository_knows_names_and_versions(
-    serve: Callable[..., Any], looks: Looks, names: list[str], found: dict[str, str | None]
+def test_a_route_decides_by_key_then_by_seed(serve: Callable[..., Any], store: Store) -> None:
+    store.set_route("emoji", {"notoemoji@2": 50, "openmoji@1": 50})
+
+    def looks(backend: EngineBackend, **fields: Any) -> set[str | None]:
+        return {backend.row(PictureRequest("a", **fields), "emoji").lora for _ in range(30)}
+
+    async def work(backend: EngineBackend) -> None:
+        both = {"notoemoji@2", "openmoji@1"}
+        assert looks(backend) == looks(backend, sticky_key="") == both
+        assert [len(looks(backend, seed=seed)) for seed in range(20)] == [1] * 20
+        assert set().union(*(looks(backend, seed=seed) for seed in range(20))) == both
+        for key in map(str, range(20)):
+            assert len(looks(backend, sticky_key=key)) == 1
+            assert looks(backend, sticky_key=key, seed=5) == looks(backend, sticky_key=key, seed=6)
+        assert set().union(*(looks(backend, sticky_key=str(key)) for key in range(20))) == both
+        assert looks(backend, lora="openmoji") == {"openmoji@1"}
+        assert looks(backend, lora="none") == {None}
+
+    serve(work)
+
+
+def test_a_reply_of_several_versions_has_no_version_of_its_own(
+    serve: Callable[..., Any], store: Store
 ) -> None:
+    store.set_route("emoji", {"notoemoji@2": 50, "openmoji@1": 50})
+
+    async def work(backend: EngineBackend) -> None:
+        model = DiffusionModel("emoji", backend, log_prompts=False)
+        keys = InferInput("sticky_key", [4], "BYTES", ["user 0", "user 1", "user 2", "user 1"])
+        prompt = InferInput("prompt", [4], "BYTES", ["a"] * 4)
+        parameters = {"num_inference_steps": 1}
+        mixed, _ = await model(InferRequest("emoji", [prompt, keys], "id", parameters=parameters))
+        versions = [version.decode() for version in mixed.outputs[2].data]
+        assert versions[1] == versions[3]
+        assert set(versions) == {"notoemoji@2", "openmoji@1"}
+        assert mixed.model_version == ""
+        request = InferRequest("emoji", [prompt], "id", parameters=parameters)
+        one, _ = await model(request, {"x-sticky-key": "user 1"})
+        assert one.outputs[2].data.tolist() == [versions[1].encode()] * 4
+        assert one.model_version == versions[1][-1]
+
+    serve(work)
+
+
+def test_a_key_is_bounded(serve: Callable[..., Any]) -> None:
+    async def work(backend: EngineBackend) -> None:
+        model = DiffusionModel("emoji", backend, log_prompts=False)
+        with pytest.raises(InvalidInput, match="sticky_key: must have at most 256 characters"):
+            await model({"instances": ["a"]}, {"x-sticky-key": "k" * 257})
+
+    serve(work)
+
+
+def test_the_repository_knows_the_names_of_now(serve: Callable[..., Any], store: Store) -> None:
     async def work(backend: EngineBackend) -> None:
         repository = LookRepository(backend, log_prompts=False)
-        assert list(repository.get_models()) == names
-        for name, model_name in found.items():
+        assert list(repository.get_models()) == [
+            "emoji",
+            "notoemoji",
+            "openmoji",
+            "notoemoji@2",
+            "openmoji@1",
+        ]
+        assert repository.get_model("party") is None
+        store.set_route("party", {"openmoji@1": 100})
+        store.set_alias("stable", store.resolve("openmoji@1"))
+        backend._live.refresh()
+        assert list(repository.get_models())[-2:] == ["openmoji@stable", "party"]
+        for name, found in {
+            "party": "party",
+            "openmoji@stable": "openmoji@stable",
+            "emoji@2": "notoemoji@2",
+            "emoji@1": None,
+            "emoji@": None,
+            "nope": None,
+        }.items():
             model = repository.get_model(name)
-            assert (model and model.name) == model_name
+            assert (model and model.name) == found
 
-    serve(work, looks)
+    serve(work)
+
+
+def test_without_loras_there_is_one_model(diffuser: Diffuser, tmp_path: Path) -> None:
+    engine = Engine(diffuser, max_batch_size=2, max_queue_rows=4)
+    looks = LiveLooks(Store(tmp_path / "none"), None, tmp_path / "routes.json")
+    metrics = Metrics(engine, CollectorRegistry())
+    backend = EngineBackend(diffuser, engine, looks, Limits(), metrics, request_timeout=1, hang_timeout=1)
+    repository = LookRepository(backend, log_prompts=False)
+    assert list(repository.get_models()) == ["emoji"]
+    assert [repository.get_model(name) for name in ("emoji@1", "emoji@", "notoemoji")] == [None] * 3
+    assert backend.row(PictureRequest("a"), "emoji").lora is None

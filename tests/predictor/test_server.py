@@ -32,6 +32,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.contract import PictureRequest, infer_request
 from tests.predictor.serving import ROOT, Predictor, running, write_store
+from weights.store import Store
 
 LONG = 300
 """Steps that take longer than any test waits for."""
@@ -133,6 +134,7 @@ def test_metadata_names_every_tensor_and_version(server: Predictor, path: str, v
         ("width", "INT32", [-1]),
         ("lora", "BYTES", [-1]),
         ("solver", "BYTES", [-1]),
+        ("sticky_key", "BYTES", [-1]),
     ]
     assert [(tensor["name"], tensor["datatype"], tensor["shape"]) for tensor in metadata["outputs"]] == [
         ("image", "UINT8", [-1, -1, -1, 3]),
@@ -319,6 +321,81 @@ def test_ids_go_through(server: Predictor) -> None:
     response, call = server.grpc.ModelInfer.with_call(message("a"), metadata=(("x-request-id", "trace-2"),))
     assert dict(call.trailing_metadata())["x-request-id"] == "trace-2"
     assert response.id == "trace-2"
+
+
+# Weighted aliases
+
+
+def test_shares_change_live_under_load_and_a_key_moves_once(server: Predictor, model_dir: Path) -> None:
+    store = Store(model_dir / "loras")
+    stop = threading.Event()
+    seen: dict[str, list[str]] = {}
+
+    def route() -> object:
+        return server.http.get("/v2/models/emoji").json().get("parameters", {}).get("route", {})
+
+    def share_out(percent: int) -> None:
+        shares = {"notoemoji@1": 100 - percent, "openmoji@1": percent}
+        store.set_route("emoji", shares)
+        server.wait_until(lambda: route() == shares)
+
+    def ask_rest(key: str) -> None:
+        with httpx.Client(base_url=server.url, timeout=120) as client:
+            while not stop.is_set():
+                reply = client.post(
+                    "/v2/models/emoji/infer", json=body("a", steps=1), headers={"X-Sticky-Key": key}
+                )
+                seen[key] += drawn(reply)["lora"]
+
+    def ask_grpc(key: str) -> None:
+        while not stop.is_set():
+            reply = outputs(server.grpc.ModelInfer(message("a", steps=1, sticky_key=key)))
+            seen[key] += [lora.decode() for lora in reply["lora"]]
+
+    def pictures() -> int:
+        text = server.http.get("/metrics").text
+        found = re.findall(r'^emoji_pictures_total\{lora="(?:notoemoji|openmoji)@1"\} (\S+)$', text, re.M)
+        return int(sum(map(float, found)))
+
+    before = pictures()
+    share_out(0)
+    with ThreadPoolExecutor(4) as pool:
+        asking = []
+        for number in range(4):
+            seen[f"user {number}"] = []
+            asking.append(pool.submit((ask_rest, ask_grpc)[number % 2], f"user {number}"))
+        try:
+            for percent in (30, 60, 100):
+                lengths = {key: len(loras) for key, loras in seen.items()}
+                server.wait_until(lambda: all(len(seen[key]) >= lengths[key] + 2 for key in seen))  # noqa: B023
+                share_out(percent)
+            lengths = {key: len(loras) for key, loras in seen.items()}
+            server.wait_until(lambda: all(len(seen[key]) >= lengths[key] + 2 for key in seen))
+        finally:
+            stop.set()
+    try:
+        for task in asking:
+            task.result()  # none of its requests failed
+        for loras in seen.values():
+            assert loras == sorted(loras), "a key that has seen the canary stays with it"
+            assert (loras[0], loras[-1]) == ("notoemoji@1", "openmoji@1")
+        assert pictures() - before == sum(map(len, seen.values()))
+    finally:
+        store.remove_route("emoji")
+        server.wait_until(lambda: route() == {})
+    assert drawn(server.http.post("/v2/models/emoji/infer", json=body("a")))["lora"] == ["notoemoji@1"]
+
+
+def test_a_moved_alias_counts_without_a_restart(server: Predictor, model_dir: Path) -> None:
+    store = Store(model_dir / "loras")
+
+    def version() -> object:
+        return server.http.post("/v2/models/notoemoji/infer", json=body("a", steps=1)).json()["model_version"]
+
+    store.set_alias("stable", store.resolve("notoemoji@2"))
+    server.wait_until(lambda: version() == "2")
+    store.set_alias("stable", store.resolve("notoemoji@1"))
+    server.wait_until(lambda: version() == "1")
 
 
 # Refusing
@@ -603,8 +680,10 @@ def test_a_stopping_server_is_not_ready_and_finishes_what_it_began(model_dir: Pa
         assert (reply.status_code, reply.json()) == (503, {"error": "the server is not ready"})
         assert server.http.get("/v2/models/emoji/ready").status_code == 503
         assert not server.grpc.ServerReady(pb.ServerReadyRequest()).ready
+        # balancers need a moment to notice; what they still send is served, and its connection given up
         late = server.http.post("/v2/models/emoji/infer", json=body("a", steps=1))
-        assert late.status_code == 200
+        assert (late.status_code, late.headers["connection"]) == (200, "close")
+        server.grpc.ModelInfer(message("a", steps=1))
 
         assert server.process.wait(120) == 0
         for asker in askers:

@@ -40,6 +40,8 @@ def test_a_pipeline_folder_is_its_own_base(tmp_path: Path) -> None:
 def test_folders_can_be_elsewhere() -> None:
     settings = read_settings(["--model_dir", "/m", "--base_dir", "/b", "--lora_dir", "/l"], {})
     assert (settings.base_dir, settings.lora_dir) == (Path("/b"), Path("/l"))
+    assert settings.routes_file == Path("/l/routes.json")
+    assert read_settings(["--routes", "/r/r.json"], {}).routes_file == Path("/r/r.json")
 
 
 def test_every_flag_arrives() -> None:

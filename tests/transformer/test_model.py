@@ -132,6 +132,20 @@ def test_the_predictors_own_fields_are_passed_on(model: EmojiModel) -> None:
     assert {name: row[name] for name in given | more} == given | more
 
 
+def test_a_sticky_key_is_passed_on_from_field_or_header(model: EmojiModel) -> None:
+    def keys(payload: Any, headers: dict[str, str] | None = None) -> list[Any]:
+        return [row.get("sticky_key") for row in rows_sent(prepare(model, payload, headers))]
+
+    header = {"x-sticky-key": "사용자 7"}
+    assert keys(v2(["a", "b"])) == [None, None]
+    assert keys(v2(["a", "b"]), header) == ["사용자 7"] * 2
+    assert keys(v2(["a", "b"], sticky_key=["x", "y"]), header) == ["x", "y"]
+    assert keys(v2(["a", "b"], {"sticky_key": "z"})) == ["z", "z"]
+    assert keys({"instances": ["a", {"prompt": "b", "sticky_key": "x"}]}, header) == ["사용자 7", "x"]
+    with pytest.raises(InvalidInput, match="sticky_key: must have at most 256 characters"):
+        prepare(model, v2(["a"]), {"x-sticky-key": "k" * 257})
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

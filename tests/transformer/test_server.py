@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,41 @@ def test_request_ids_and_traces_reach_the_predictor(either: Process, small_predi
     assert len(second["x-request-id"]) == 36
 
 
+def test_a_sticky_key_reaches_the_predictor(either: Process, small_predictor: Process) -> None:
+    prompt = f"sticky {either.http_port}"
+    headers = {"X-Sticky-Key": "user 7"}
+    assert post(either, "/v2/models/emoji/infer", body(prompt), headers=headers).status_code == 200
+    old = {"prompt": prompt, "model": "emoji"}
+    assert post(either, "/eng_submit", old, headers=headers).status_code == 200
+    request = InferRequest("emoji", [InferInput("prompt", [1], "BYTES", [prompt])]).to_grpc()
+    with grpc.insecure_channel(f"127.0.0.1:{either.grpc_port}") as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        stub.ModelInfer(request, metadata=(("x-sticky-key", "user 7"),), timeout=30)
+    rows = [call["rows"][0] for call in calls(small_predictor, prompt)]
+    assert [row["sticky_key"] for row in rows] == ["user 7"] * 3
+
+
+def test_the_metadata_of_a_weighted_alias_comes_through(rest_transformer: Process) -> None:
+    assert get(rest_transformer, "/v2/models/emoji").json()["parameters"] == {"route": {"notoemoji@1": 100}}
+    assert "parameters" not in get(rest_transformer, "/v2/models/openmoji").json()
+
+
+def test_requests_are_counted(transformer: Process) -> None:
+    def count() -> float:
+        text = get(transformer, "/metrics").text
+        return sum(
+            float(line.split()[-1])
+            for line in text.splitlines()
+            if line.startswith('emoji_requests_total{model="openmoji",status="200"}')
+        )
+
+    before = count()
+    assert post(transformer, "/v2/models/openmoji/infer", body("a cat")).status_code == 200
+    assert count() == before + 1
+    assert post(transformer, "/v2/models/stranger/infer", body("a cat")).status_code == 404
+    assert "stranger" not in get(transformer, "/metrics").text
+
+
 def test_the_log_has_one_line_a_request_and_no_prompt(transformer: Process) -> None:
     post(transformer, "/v2/models/emoji/infer", body("a 비밀 word"), headers={"x-request-id": "look-for-me"})
     (line,) = [line for line in transformer.log.read_text().splitlines() if "look-for-me" in line]
@@ -362,6 +398,35 @@ def test_sigterm_lets_requests_finish_and_ends_with_zero(small_predictor: Proces
             assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
         assert server.process.wait(15) == 0
         assert "Traceback" not in server.log.read_text()
+
+
+def test_a_stopping_server_is_not_ready_and_serves_what_still_arrives(
+    small_predictor: Process, tmp_path: Path
+) -> None:
+    flags = ("--predictor_host", f"127.0.0.1:{small_predictor.grpc_port}", "--drain_delay", "3")
+    ask = "/v2/models/emoji/infer"
+    with (
+        serving("transformer", *flags, log=tmp_path / "log", wait_for="/v2/health/ready") as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        stub = GRPCInferenceServiceStub(channel)
+
+        def call(prompt: str) -> InferRequest:
+            return InferRequest("emoji", [InferInput("prompt", [1], "BYTES", [prompt])]).to_grpc()
+
+        longer = pool.submit(post, server, ask, body("sleep 5.1"))
+        longer_call = stub.ModelInfer.future(call("sleep 5.2"), timeout=60)
+        for prompt in ("sleep 5.1", "sleep 5.2"):
+            wait_until(lambda: len(calls(small_predictor, prompt)) == 1)  # noqa: B023
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: get(server, "/v2/health/ready").status_code == 503)
+        late = post(server, ask, body("a cat"))
+        assert (late.status_code, late.headers["connection"]) == (200, "close")
+        assert stub.ModelInfer(call("a cat"), timeout=30).model_name == "emoji"
+        assert longer.result().status_code == 200
+        assert longer_call.result().model_name == "emoji"
+        assert server.process.wait(60) == 0
 
 
 def test_a_translator_that_is_not_there_ends_the_start_with_the_reason() -> None:

@@ -1,0 +1,74 @@
+"""The looks as they are now: moved aliases and new routes count within seconds, without a restart or a pause.
+
+Reads the store and the routes' file again and again; what can't be used leaves the former looks in force.
+Knows which versions are loaded, but loads none: a new version waits for the next start.
+"""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from predictor.edge import log
+from predictor.looks import UnusableLook, find_looks
+from weights import routes
+from weights.errors import WeightsError
+from weights.store import Store
+
+POLL_S = 2.0
+"""Between two looks at the files. These are few and small, and content tells more than a file's date."""
+
+
+class LiveLooks:
+    """`current` is what the next request gets."""
+
+    def __init__(self, store: Store, wanted: str | None, routes_file: Path) -> None:
+        """Read the store, all of whose versions will be loaded; routes that can't be used are left out.
+
+        Args:
+            store: may be empty.
+            wanted: the default look, see `find_looks`.
+            routes_file: need not exist; may be a link that is swapped, as in a ConfigMap's volume.
+
+        Raises:
+            WeightsError: the store is damaged.
+            UnusableLook: the wanted look isn't there, or a LoRA's name is taken.
+        """
+        self._store = store
+        self._wanted = wanted
+        self._routes_file = routes_file
+        self._told = ""
+        self.current = find_looks(store.table(), wanted)
+        self._loaded = frozenset(self.current.references.values())
+        self.refresh()
+
+    async def watch(self) -> None:
+        """Refresh without end."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            await asyncio.to_thread(self.refresh)
+
+    def refresh(self) -> None:
+        """Take what the files say now."""
+        try:
+            table = self._store.table()
+            former = self.current.references
+            known = {
+                name: exact if exact in self._loaded else former.get(name) for name, exact in table.items()
+            }
+            references = {name: exact for name, exact in known.items() if exact is not None}
+            found = find_looks(references, self._wanted)
+            found = found.with_routes(routes.read(self._routes_file))
+        except (UnusableLook, WeightsError, OSError) as error:
+            self._tell(f"the former looks stay in force: {error}")
+            return
+        waiting = sorted(set(table.values()) - self._loaded)
+        self._tell(f"not served before the next start: {', '.join(waiting)}" if waiting else "")
+        if found != self.current:
+            log("looks", {"emoji": found.route("emoji") or found.default, "routes": dict(found.routes)})
+            self.current = found
+
+    def _tell(self, text: str) -> None:
+        """Warn once, not every time the files are read."""
+        if text and text != self._told:
+            log(text, level=logging.WARNING)
+        self._told = text

@@ -1,0 +1,163 @@
+import asyncio
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from predictor import live
+from predictor.live import LiveLooks
+from predictor.looks import UnusableLook
+from tests.weights.loras import make_manifest, make_tensors
+from weights.errors import CorruptLora
+from weights.store import Store
+
+CANARY = {"notoemoji@2": 90, "openmoji@1": 10}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """notoemoji@1, notoemoji@2 and openmoji@1."""
+    store = Store(tmp_path / "loras")
+    for name in ("openmoji", "notoemoji", "notoemoji"):
+        store.add(make_tensors(), make_manifest(name))
+    return store
+
+
+@pytest.fixture
+def looks(store: Store) -> LiveLooks:
+    return LiveLooks(store, None, store.root / "routes.json")
+
+
+def test_a_route_comes_changes_and_goes(store: Store, looks: LiveLooks) -> None:
+    assert looks.current.route("emoji") == {}
+    store.set_route("emoji", CANARY)
+    before = looks.current
+    looks.refresh()
+    assert looks.current.route("emoji") == CANARY
+    assert before.route("emoji") == {}, "a request under way keeps its looks"
+    store.set_route("emoji", {"openmoji@1": 100})
+    store.set_route("party", {"notoemoji@1": 100})
+    looks.refresh()
+    assert looks.current.route("emoji") == {"openmoji@1": 100}
+    assert looks.current.resolve("party", "") == "notoemoji@1"
+    store.remove_route("emoji")
+    looks.refresh()
+    assert looks.current.resolve(looks.current.reference("emoji"), "") == "notoemoji@2"
+
+
+def test_a_moved_alias_counts(store: Store, looks: LiveLooks) -> None:
+    store.set_alias("stable", store.resolve("notoemoji@1"))
+    looks.refresh()
+    assert (
+        looks.current.references["notoemoji"] == looks.current.references["notoemoji@stable"] == "notoemoji@1"
+    )
+    store.remove_alias("notoemoji", "stable")
+    looks.refresh()
+    assert looks.current.references["notoemoji"] == "notoemoji@2"
+    assert "notoemoji@stable" not in looks.current.models
+
+
+def test_a_version_that_is_new_waits_for_the_next_start(
+    store: Store, looks: LiveLooks, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = looks.current
+    store.add(make_tensors(), make_manifest("notoemoji"), alias="canary")
+    for _ in range(3):
+        looks.refresh()
+    assert looks.current == before
+    assert [record.message for record in caplog.records] == ["not served before the next start: notoemoji@3"]
+    store.set_route("emoji", {"notoemoji@3": 100})
+    looks.refresh()
+    assert looks.current == before
+    assert "route 'emoji': notoemoji@3 is not served here" in caplog.records[-1].message
+    assert LiveLooks(store, None, store.root / "routes.json").current.route("emoji") == {"notoemoji@3": 100}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '{"emoji": ',
+        '{"emoji": {"notoemoji@1": 50}}',
+        '{"emoji": {"nope@1": 100}}',
+        '{"none": {"notoemoji@1": 100}}',
+    ],
+)
+def test_a_file_that_is_wrong_leaves_the_former_routes(
+    store: Store, looks: LiveLooks, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    store.set_route("emoji", CANARY)
+    looks.refresh()
+    (store.root / "routes.json").write_text(text)
+    for _ in range(3):
+        looks.refresh()
+    assert looks.current.route("emoji") == CANARY
+    warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("the former looks stay in force: ")
+    (store.root / "routes.json").write_text(json.dumps({"emoji": {"notoemoji@1": 100}}))
+    looks.refresh()
+    assert looks.current.route("emoji") == {"notoemoji@1": 100}
+
+
+def test_a_start_with_a_wrong_file_serves_the_default_look(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    (store.root / "routes.json").write_text("{")
+    looks = LiveLooks(store, "openmoji", store.root / "routes.json")
+    assert looks.current.resolve(looks.current.reference("emoji"), "") == "openmoji@1"
+    assert "is not JSON" in caplog.text
+
+
+def test_what_makes_the_default_look_vanish_is_not_taken_over(store: Store) -> None:
+    store.set_alias("stable", store.resolve("notoemoji@1"))
+    looks = LiveLooks(store, "notoemoji@stable", store.root / "routes.json")
+    before = looks.current
+    store.remove_alias("notoemoji", "stable")
+    looks.refresh()
+    assert looks.current == before
+    (store.root / "openmoji" / "index.json").write_text("{")
+    looks.refresh()
+    assert looks.current == before
+
+
+def test_a_start_without_a_sound_store_or_look_is_refused(store: Store) -> None:
+    with pytest.raises(UnusableLook, match=r"default look 'openmoji@2'"):
+        LiveLooks(store, "openmoji@2", store.root / "routes.json")
+    (store.root / "openmoji" / "index.json").write_text("{")
+    with pytest.raises(CorruptLora):
+        LiveLooks(store, None, store.root / "routes.json")
+
+
+def test_a_configmap_that_is_swapped_is_watched(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kubelet mounts it: the file is a link through ..data, which is replaced by a rename."""
+    monkeypatch.setattr(live, "POLL_S", 0.01)
+    volume = tmp_path / "volume"
+    volume.mkdir()
+
+    def publish(folder: str, document: object) -> None:
+        (volume / folder).mkdir()
+        (volume / folder / "routes.json").write_text(json.dumps(document))
+        (volume / "..data_tmp").symlink_to(folder)
+        os.replace(volume / "..data_tmp", volume / "..data")
+
+    publish("..1", {"emoji": CANARY})
+    (volume / "routes.json").symlink_to("..data/routes.json")
+    looks = LiveLooks(store, None, volume / "routes.json")
+    assert looks.current.route("emoji") == CANARY
+
+    async def scenario() -> None:
+        watching = asyncio.create_task(looks.watch())
+        publish("..2", {"emoji": {"openmoji@1": 100}})
+        for _ in range(2000):
+            if looks.current.route("emoji") != CANARY:
+                break
+            await asyncio.sleep(0.01)
+        watching.cancel()
+
+    asyncio.run(scenario())
+    assert looks.current.route("emoji") == {"openmoji@1": 100}
