@@ -35,7 +35,8 @@ class Settings:
     predictor_timeout: float = 120
     """The most that one request may wait for the predictor; a request may ask for less."""
     predictor_connect_timeout: float = 1.0
-    predictor_retries: int = 2
+    predictor_retries: int = 6
+    """Over some six seconds: for that long a killed pod may still be among the endpoints of its Service."""
     translator: TranslatorName = "glossary"
     translator_dir: Path | None = None
     translation_cache_size: int = 10_000
@@ -117,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         model_name=None,
         predictor_protocol="grpc-v2",
         predictor_request_timeout_seconds=120,
-        predictor_request_retries=2,
+        predictor_request_retries=6,
     )
 
     predictor = parser.add_argument_group("predictor (see also --predictor_…, above)")

@@ -54,8 +54,8 @@ class Upstream(ABC):
     ) -> InferResponse:
         """Send a request to the model it names; cancelling the task cancels the predictor's work.
 
-        A try that ended with "unavailable" is followed by another: drawing changes nothing at the predictor,
-        and no byte of a reply was seen. A timeout is never followed by another try, and all tries together
+        A try that ended with "unavailable", as by the end of a pod, is followed by another: drawing changes
+        nothing at the predictor. A timeout is never followed by another try, and all tries together
         have `timeout_s` seconds (the settings' limit when None or longer).
 
         Raises:
@@ -180,7 +180,7 @@ class GrpcUpstream(Upstream):
             return await method(message, metadata=tuple(headers.items()), timeout=limit_s + 1)
         except grpc.aio.AioRpcError as error:
             trailing = dict(error.trailing_metadata() or ())
-            raise _refused(_HTTP_STATUS.get(error.code(), 502), error.details() or "", trailing) from None
+            raise _refused(_HTTP_STATUS.get(error.code(), 500), error.details() or "", trailing) from None
         except grpc.aio.UsageError:
             raise UpstreamUnavailable("the connection to the predictor is closed") from None
 
@@ -234,9 +234,10 @@ class RestUpstream(Upstream):
         try:
             reply = await self._client.request(method, path, headers=headers, content=body)
         except httpx.HTTPError as error:
-            if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
+            broken = isinstance(error, httpx.RemoteProtocolError)
+            if broken and not any(words in str(error) for words in _CLOSED):
                 raise UpstreamError("the predictor's answer cannot be read") from None
-            # Refused, reset, or closed without an answer: there is no part of a reply.
+            # Refused, reset, or closed before the end of an answer.
             raise UpstreamUnavailable("the predictor cannot be reached") from None
         if reply.is_success:
             return reply
@@ -261,6 +262,9 @@ def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
         if name in given and given[name].isascii() and given[name].isprintable()
     }
 
+
+_CLOSED = ("disconnected", "peer closed connection")
+"""What httpx says of a connection that ended, in distinction to an answer that is no HTTP."""
 
 _HTTP_STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -295,7 +299,8 @@ def _refused(status: int, message: str, headers: Mapping[str, Any]) -> ServingEr
             return RequestTooLarge(message or "the predictor reads no request as large as this")
         case 501:
             return NotImplementedHere(message or "the predictor cannot do this")
-        case 503:
+        # The predictor itself never says 502: a proxy in between has lost it.
+        case 502 | 503:
             return UpstreamUnavailable("the predictor is not available")
         case 504:
             return UpstreamTimeout("the predictor ran out of time")

@@ -177,7 +177,10 @@ def test_forwarded_headers_are_fit_for_grpc(headers: dict[str, str]) -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_predictor_that_is_down_is_unavailable(protocol: str) -> None:
     settings = Settings(
-        f"127.0.0.1:{free_port()}", predictor_protocol=protocol, predictor_connect_timeout=0.2
+        f"127.0.0.1:{free_port()}",
+        predictor_protocol=protocol,
+        predictor_connect_timeout=0.2,
+        predictor_retries=1,
     )
 
     async def use(upstream: Upstream) -> None:
@@ -208,7 +211,7 @@ def test_a_predictor_that_never_answers_does_not_hang_the_caller(protocol: str) 
         MALFORMED,
         b"SSH-2.0-OpenSSH\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]",
-        b'HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{"outputs":[0]}'[:-1],
+        b'HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{"outputs":[0]}',
         b"HTTP/1.1 200 OK\r\ninference-header-content-length: x\r\ncontent-length: 2\r\n\r\n{}",
     ],
 )
@@ -230,20 +233,31 @@ def test_garbage_is_a_bad_gateway_and_is_not_asked_for_again(answer: bytes) -> N
     assert connections == 1
 
 
-def test_a_connection_closed_without_an_answer_is_tried_again_and_no_more_than_that() -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n" + b"x" * 50,
+        b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
+    ],
+    ids=["no answer", "half an answer", "502", "503"],
+)
+def test_a_predictor_that_was_lost_is_asked_again_and_no_more_than_that(answer: bytes) -> None:
     connections = 0
 
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
         await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
         await hang_up(writer)
 
     async def use(upstream: Upstream) -> None:
         with pytest.raises(UpstreamUnavailable):
             await upstream.infer(drawing("a cat"), {})
 
-    with_server(say_nothing, use, predictor_protocol="v2", predictor_retries=2)
+    with_server(speak, use, predictor_protocol="v2", predictor_retries=2)
     assert connections == 3
 
 
