@@ -20,6 +20,8 @@ KNATIVE = "serving.knative.dev/v1"
 NAME = "emoji"
 RUNTIME = "emoji-diffusion"
 WEIGHTS_JOB = Path(__file__).with_name("weights_job.py")
+PREDICTOR, TRANSFORMER = (1, 3, 4), (1, 2, 32)
+"""The least and most pods of a part, and the requests at once that one is meant for, in the overlay `local`."""
 START_S = 600.0
 """How long a new revision may take: a cold import, weights and a warm-up picture on a busy machine."""
 

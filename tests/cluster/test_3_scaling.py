@@ -8,7 +8,7 @@ from tests.cluster.cluster import until
 from tests.cluster.load import Load, burst, failed
 from tests.cluster.questions import LIGHT
 from tests.cluster.report import Section
-from tests.cluster.service import Service
+from tests.cluster.service import PREDICTOR, TRANSFORMER, Service
 
 pytestmark = pytest.mark.cluster
 
@@ -23,8 +23,8 @@ def none_left(service: Service, *components: str) -> bool:
 def test_scale_to_zero(emoji: Service, evidence: Section) -> None:
     """No pods without requests; the first request after that succeeds: the cold start, measured"""
     ingress = emoji.ingress()
-    emoji.scale("transformer", 0, 2, 4)
-    emoji.scale("predictor", 0, 3, 1)
+    emoji.scale("transformer", 0, *TRANSFORMER[1:])
+    emoji.scale("predictor", 0, *PREDICTOR[1:])
     try:
         assert failed(burst(ingress, LIGHT, 2, 1)) == []
         began = time.monotonic()
@@ -44,8 +44,8 @@ def test_scale_to_zero(emoji: Service, evidence: Section) -> None:
         assert failed([first, *others]) == []
         evidence.load("6 requests at once from zero", [first, *others])
     finally:
-        emoji.scale("transformer", 1, 2, 4)
-        emoji.scale("predictor", 1, 3, 1)
+        emoji.scale("transformer", *TRANSFORMER)
+        emoji.scale("predictor", *PREDICTOR)
 
 
 def test_scale_out(emoji: Service, evidence: Section) -> None:
@@ -65,3 +65,4 @@ def test_scale_out(emoji: Service, evidence: Section) -> None:
     began = time.monotonic()
     until("one pod is left", lambda: len(emoji.pods("predictor")) == 1, TO_ZERO_S)
     evidence.fact("end of the load to one pod, s", round(time.monotonic() - began, 1))
+    emoji.scale("predictor", *PREDICTOR)

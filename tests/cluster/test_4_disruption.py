@@ -11,7 +11,7 @@ from tests.cluster.cluster import until
 from tests.cluster.load import Load, burst, failed, quantile
 from tests.cluster.questions import LIGHT
 from tests.cluster.report import Section
-from tests.cluster.service import START_S, Service
+from tests.cluster.service import PREDICTOR, START_S, TRANSFORMER, Service
 
 pytestmark = pytest.mark.cluster
 
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture(scope="module")
 def two_pods(deployed: Service) -> Iterator[Service]:
     """Two pods of each part: what a service has that must not be away while a node is drained."""
-    deployed.scale("transformer", 2, 2, 4)
-    deployed.scale("predictor", 2, 2, 4)
+    deployed.scale("transformer", 2, *TRANSFORMER[1:])
+    deployed.scale("predictor", 2, *PREDICTOR[1:])
     settle(deployed)
     yield deployed
-    deployed.scale("transformer", 1, 2, 4)
-    deployed.scale("predictor", 1, 3, 1)
+    deployed.scale("transformer", *TRANSFORMER)
+    deployed.scale("predictor", *PREDICTOR)
 
 
 @pytest.fixture

@@ -56,7 +56,13 @@ def test_failing_version(emoji: Service, evidence: Section) -> None:
         assert failed([o for o in load.outcomes if o.sent > after]) == []
         assert emoji.traffic() == {STABLE: 100}
     finally:
-        emoji.patch({"spec": {"predictor": {"canaryTrafficPercent": None, "model": model | {"args": None}}}})
+        # The mistake is taken back with the canary still at 0 %; the rollback then goes to its end.
+        repaired = {"args": None} | model
+        emoji.patch({"spec": {"predictor": {"canaryTrafficPercent": 0, "model": repaired}}})
+    status, said = emoji.rollout("rollback")
+    evidence.fact("rollout rollback, after the repair", said.splitlines())
+    assert status == 0, said
+    assert emoji.traffic() == {STABLE: 100}
     emoji.wait()
 
 
