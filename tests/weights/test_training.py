@@ -136,6 +136,17 @@ def test_training_goes_on_from_the_exported_base(embedded, tmp_path):
     assert (before.float() - after).abs().max() < 0.1  # it went on; it did not begin anew
 
 
+def test_an_autoencoder_that_goes_on_keeps_its_latents(embedded, tmp_path):
+    unpack(embedded, tmp_path / "runs")
+    again = Workshop(tmp_path / "runs", "cpu")
+    again.subjects = again.subjects[:24]
+    before = again.latents()
+    again.start("autoencoder", steps=2, batch=4)
+    after = again.latents()  # made anew: the old ones are gone
+    assert not torch.equal(before, after)
+    assert (before - after).float().pow(2).mean() < 0.2  # their variance is 1
+
+
 def test_the_lora_run_keeps_the_replaced_systems_kind_of_folder(embedded):
     state = embedded.parent / "runs" / "lora-notoemoji" / "state"
     names = {file.name for file in state.iterdir()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +42,7 @@ from weights.train.text_encoder import train_text_encoder
 PLAN: dict[str, tuple[int, float, int]] = {
     "autoencoder": (2400, 2e-3, 250),
     "text": (1000, 2e-3, 200),
-    "base": (12000, 1e-3, 250),
+    "base": (6000, 1e-3, 150),
     "lora-notoemoji": (400, 1e-3, 100),
     "lora-openmoji": (400, 1e-3, 100),
     "decoder": (6000, 1e-3, 500),
@@ -99,9 +100,14 @@ class Workshop:
         torch.manual_seed(run.accelerator.process_index)
         size = {} if batch is None else {"batch": batch}
         if stage == "autoencoder":
-            train_autoencoder(run, self.pictures().reshape(-1, *self.pictures().shape[2:]), **size)
+            flat = self.pictures().reshape(-1, *self.pictures().shape[2:])
+            last = run.folder / "model"
+            start = AutoencoderKL.from_pretrained(last) if last.exists() else None
+            train_autoencoder(run, flat, **size, start=start)
+            (self.folder / "latents.npy").unlink(missing_ok=True)  # of the encoder before
+            shutil.rmtree(self.folder / "decoder", ignore_errors=True)
         elif stage == "text":
-            train_text_encoder(run, self.subjects, self.pictures(), **size)
+            train_text_encoder(run, self.subjects, self.latents(), **size)
         elif stage == "decoder":
             flat = self.pictures().reshape(-1, *self.pictures().shape[2:])
             train_decoder(run, self.autoencoder(), flat, self.latents().flatten(0, 1), **size)

@@ -7,6 +7,7 @@ Knows nothing of prompts or of the UNet.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
+from torch import nn
 
 from weights.train.run import Average, Run
 
 CROP = 64
+KEEP = 0.1  # weight of staying near the latents of the autoencoder that training goes on from
 # Plain RGB differences learn luminance first and red against green very late: weigh chroma explicitly.
 OPPONENT = torch.tensor([[0.45, 0.45, 0.45], [2.0, -2.0, 0.0], [0.8, 0.8, -1.6]])
 
@@ -36,6 +40,19 @@ def build_autoencoder() -> AutoencoderKL:
         mid_block_add_attention=False,
         scaling_factor=1.0,
     )
+
+
+class Reconstruction(nn.Module):
+    """An autoencoder's way there and back as one forward pass, which several processes can share."""
+
+    def __init__(self, autoencoder: AutoencoderKL) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, real: torch.Tensor) -> tuple[torch.Tensor, DiagonalGaussianDistribution]:
+        """Pictures [N, 3, H, W] → pictures drawn from sampled latents, and the latents' distribution."""
+        posterior = self.autoencoder.encode(real).latent_dist
+        return self.autoencoder.decode(posterior.sample()).sample, posterior
 
 
 def to_tensor(pictures: npt.NDArray[np.uint8], device: torch.device | str = "cpu") -> torch.Tensor:
@@ -100,31 +117,44 @@ def comparison_sheet(autoencoder: AutoencoderKL, pictures: npt.NDArray[np.uint8]
     return float(peak_signal_to_noise(drawn, real))
 
 
-def train_autoencoder(run: Run, pictures: npt.NDArray[np.uint8], batch: int = 16) -> AutoencoderKL:
-    """Train on uint8 RGB pictures [N, 128, 128, 3]; the result is saved in `run.folder / "model"`."""
-    autoencoder = build_autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def train_autoencoder(
+    run: Run, pictures: npt.NDArray[np.uint8], batch: int = 16, start: AutoencoderKL | None = None
+) -> None:
+    """Train on uint8 RGB pictures [N, 128, 128, 3]; the result is saved in `run.folder / "model"`.
+
+    With `start` it goes on from there and holds on to its latents: a UNet trained on them stays of use.
+    """
+    kept = None if start is None else copy.deepcopy(start).requires_grad_(False).to(run.device)
+    autoencoder = start or build_autoencoder()
+    autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=run.peak, betas=(0.9, 0.98), weight_decay=1e-3)
-    model, optimizer = run.accelerator.prepare(autoencoder, optimizer)
+    model, optimizer = run.accelerator.prepare(Reconstruction(autoencoder), optimizer)
     average = Average(autoencoder, 0.995)
     source = torch.from_numpy(pictures)
     shown = pictures[:: len(pictures) // 24][:24]
 
     def losses(_: int) -> dict[str, torch.Tensor]:
-        real = crops(source, batch).to(run.device)
-        posterior = model.encode(real).latent_dist
-        drawn = model.decode(posterior.sample()).sample
+        real = crops(source, batch // run.accelerator.num_processes).to(run.device)
+        drawn, posterior = model(real)
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
+        loss = picture_loss(drawn, real) + 1e-3 * kl
+        if kept is not None:
+            with torch.no_grad():
+                before = kept.encode(real).latent_dist.mean
+            loss = loss + KEEP * F.mse_loss(posterior.mean, before)
         return {
-            "loss": picture_loss(drawn, real) + 1e-3 * kl,
+            "loss": loss,
             "psnr": peak_signal_to_noise(drawn, real),
             "kl": kl,
         }
 
     for step in run.loop(optimizer, losses, average):
-        psnr = comparison_sheet(autoencoder, shown, run.folder / "sheet.png")
-        print(f"\n{run.stage} step {step}: reconstruction PSNR {psnr:.2f} dB", flush=True)
-        autoencoder.save_pretrained(run.folder / "unfolded")
-    autoencoder = AutoencoderKL.from_pretrained(run.folder / "unfolded")
-    fold_whitening(autoencoder, pictures)
-    autoencoder.save_pretrained(run.folder / "model")
-    return autoencoder
+        if run.accelerator.is_main_process:
+            psnr = comparison_sheet(autoencoder, shown, run.folder / "sheet.png")
+            print(f"\n{run.stage} step {step}: reconstruction PSNR {psnr:.2f} dB", flush=True)
+            autoencoder.save_pretrained(run.folder / "unfolded")
+    if run.accelerator.is_main_process:
+        autoencoder = AutoencoderKL.from_pretrained(run.folder / "unfolded").to(run.device)
+        fold_whitening(autoencoder, pictures)
+        autoencoder.save_pretrained(run.folder / "model")
+    run.accelerator.wait_for_everyone()

@@ -26,10 +26,10 @@ from weights.train.prompts import STYLES, sample_prompt
 from weights.train.run import Average, Run
 from weights.train.text_encoder import HIDDEN, encode_prompts
 
-PLAIN_SHARE, COLOUR_SHARE = 0.55, 0.25  # the rest are features
+PLAIN_SHARE, COLOUR_SHARE = 0.6, 0.22  # the rest are features
 NO_PROMPT = 0.1  # share of samples without a prompt, for classifier-free guidance
 STYLE_WORDS = 0.8  # share of base samples whose prompt names the look
-NOISY = 0.7  # below 1, timesteps lean to the noisy end, where the prompt decides what is drawn
+NOISY = 0.55  # below 1, timesteps lean to the noisy end, where the prompt decides what is drawn
 SHEET_PROMPTS = (
     "grinning face",
     "cat",
@@ -192,7 +192,7 @@ def sample_sheet(
 
 
 def train_base(
-    run: Run, sampler: Sampler, unet: UNet2DConditionModel, autoencoder: AutoencoderKL, batch: int = 32
+    run: Run, sampler: Sampler, unet: UNet2DConditionModel, autoencoder: AutoencoderKL, batch: int = 64
 ) -> None:
     """Train the UNet; the averaged weights go to `run.folder / "model"`."""
     unet.to(memory_format=torch.channels_last)
@@ -201,7 +201,7 @@ def train_base(
         unet.parameters(), lr=run.peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
     model, optimizer = run.accelerator.prepare(unet, optimizer)
-    average = Average(unet, 0.998)
+    average = Average(unet, 0.996)
     share = batch // run.accelerator.num_processes
 
     def sample(folder: Path) -> None:

@@ -1,7 +1,9 @@
-"""Stage `text`: a byte-pair CLIPTokenizer and a small CLIPTextModel trained from prompts alone to tell
-which glyph, colour and feature is meant and roughly what the picture looks like.
+"""Stage `text`: a byte-pair CLIPTokenizer and a small CLIPTextModel trained to tell which glyph, colour and
+feature a prompt means, and to sketch the picture: each of the last PATCHES states foretells one patch of the
+latents in both looks.
 
-Knows nothing of the UNet, which later reads its states.
+The sketch spares the UNet most of its work: it need not learn every picture by heart, only to read at each
+place what the state for that place says, and that is the same for all pictures. Knows nothing of the UNet.
 """
 
 from __future__ import annotations
@@ -11,8 +13,6 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -28,8 +28,10 @@ from weights.train.run import Run
 
 CONTEXT = 32
 HIDDEN = 192
+INTERMEDIATE = 1024
 VOCABULARY = 3000
-COMPONENTS = 128  # of the principal components that stand for a picture
+PATCHES = 16  # a 4x4 grid; the last states of the context, which short prompts leave to padding
+SKETCH = 10.0  # weight of the sketch beside the classes
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -73,43 +75,47 @@ def encode_prompts(tokenizer: CLIPTokenizer, encoder: CLIPTextModel, prompts: Se
     return encoder(ids.to(encoder.device))[0]
 
 
-def principal_components(pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """uint8 [2, N, 128, 128, 3] → float [N, COMPONENTS]: both looks at 16x16, projected and scaled."""
-    small = torch.from_numpy(pictures).flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
-    flat = F.avg_pool2d(small, 8).reshape(2, -1, 768).permute(1, 0, 2).reshape(pictures.shape[1], -1)
-    flat = flat - flat.mean(0)
-    _, _, axes = torch.pca_lowrank(flat, min(COMPONENTS, len(flat)), niter=4)
-    projected = flat @ axes
-    return F.pad(projected / projected.std(0)[0] * 3, (0, COMPONENTS - projected.shape[1]))
+def to_patches(latents: torch.Tensor) -> torch.Tensor:
+    """Latents [2, N, C, 16, 16] → what each patch of both looks holds, float [N, PATCHES, 2 * C * 16]."""
+    looks, count, channels = latents.shape[:3]
+    grid = latents.float().view(looks, count, channels, 4, 4, 4, 4)
+    return grid.permute(1, 3, 5, 0, 2, 4, 6).reshape(count, PATCHES, -1)
 
 
 class Heads(nn.Module):
-    """What is read off a pooled text state during training: glyph, colour, feature, look and picture."""
+    """What is read off the text states during training: glyph, colour, feature, look, and the sketch."""
 
-    def __init__(self, glyphs: int) -> None:
+    def __init__(self, glyphs: int, patch: int) -> None:
         super().__init__()
         self.sizes = [glyphs, len(COLOURS) + 1, len(FEATURES) + 1, len(STYLES) + 1]
         self.classes = nn.Linear(HIDDEN, sum(self.sizes))
-        self.picture = nn.Linear(HIDDEN, COMPONENTS)
+        self.patch = nn.Linear(HIDDEN, patch)
 
-    def forward(self, state: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """State [B, HIDDEN] → scores of glyph, colour, feature and look, and the picture's components."""
-        return list(self.classes(state).split(self.sizes, dim=-1)), self.picture(state)
+    def forward(self, states: torch.Tensor, ends: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """States [B, CONTEXT, HIDDEN] and where prompts end [B] → scores of the end's and the last state,
+        [2, B, …] for each of glyph, colour, feature and look; and the sketch [B, PATCHES, patch].
+        """
+        pooled = torch.stack([states[torch.arange(len(states)), ends], states[:, -1]])
+        return list(self.classes(pooled).split(self.sizes, dim=-1)), self.patch(states[:, -PATCHES:])
 
 
 def train_text_encoder(
-    run: Run, subjects: Sequence[Subject], pictures: npt.NDArray[np.uint8], batch: int = 128
+    run: Run, subjects: Sequence[Subject], latents: torch.Tensor, batch: int = 128
 ) -> None:
-    """Train tokenizer and encoder; saved in `run.folder / "tokenizer"` and `run.folder / "model"`."""
-    chance = random.Random(0)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(corpus(subjects, chance), run.folder / "tokenizer")
+    """Train tokenizer and encoder; saved in `run.folder / "tokenizer"` and `run.folder / "model"`.
+
+    `latents` [2, N, C, 16, 16] are the subjects' pictures in both looks.
+    """
+    with run.accelerator.main_process_first():
+        if not (run.folder / "tokenizer").exists():
+            train_tokenizer(corpus(subjects, random.Random(0)), run.folder / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(run.folder / "tokenizer")
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=HIDDEN,
-        intermediate_size=3 * HIDDEN,
+        intermediate_size=INTERMEDIATE,
         projection_dim=HIDDEN,
-        num_hidden_layers=3,
+        num_hidden_layers=4,
         num_attention_heads=6,
         max_position_embeddings=CONTEXT,
         bos_token_id=tokenizer.bos_token_id,
@@ -118,25 +124,25 @@ def train_text_encoder(
     )
     encoder = CLIPTextModel(config)
     names = [glyph.name for glyph in load_glyphs()]
-    heads = Heads(len(names))
-    targets = principal_components(pictures).to(run.device)
+    patches = to_patches(latents).to(run.device)
+    heads = Heads(len(names), patches.shape[-1])
     colours, features, looks = list(COLOURS), list(FEATURES), list(STYLES)
     parameters = [*encoder.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=run.peak, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(parameters, lr=run.peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     encoder_, heads_, optimizer = run.accelerator.prepare(encoder, heads, optimizer)
     plain = [i for i, s in enumerate(subjects) if s.colour is None and s.feature is None]
     composed = [i for i, s in enumerate(subjects) if s.colour is not None or s.feature is not None]
+    chance = random.Random()  # each process has its own, and one that goes on sees new prompts
+    share = batch // run.accelerator.num_processes
 
     def losses(_: int) -> dict[str, torch.Tensor]:
-        picks = [chance.choice(plain if chance.random() < 0.6 else composed) for _ in range(batch)]
+        picks = [chance.choice(plain if chance.random() < 0.6 else composed) for _ in range(share)]
         styles = [chance.choice((None, *looks)) for _ in picks]
         prompts = [sample_prompt(subjects[i], chance, style) for i, style in zip(picks, styles, strict=True)]
         ids = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(
             run.device
         )
-        states = encoder_(ids)[0]
         ends = (ids == tokenizer.eos_token_id).int().argmax(1)
-        chosen = [subjects[i] for i in picks]
         labels = torch.tensor(
             [
                 [
@@ -145,20 +151,20 @@ def train_text_encoder(
                     features.index(s.feature) + 1 if s.feature else 0,
                     looks.index(style) + 1 if style else 0,
                 ]
-                for s, style in zip(chosen, styles, strict=True)
+                for s, style in zip([subjects[i] for i in picks], styles, strict=True)
             ],
             device=run.device,
         )
-        loss = torch.zeros((), device=run.device)
-        right = loss
-        for pooled in (states[torch.arange(len(ids)), ends], states[:, -1]):
-            classes, picture = heads_(pooled)
-            for index, scores in enumerate(classes):
-                loss = loss + 0.5 * F.cross_entropy(scores, labels[:, index], label_smoothing=0.05)
-            loss = loss + 0.15 * F.mse_loss(picture, targets[picks])
-            right = (classes[0].argmax(1) == labels[:, 0]).float().mean()
-        return {"loss": loss, "right": right}
+        classes, sketch = heads_(encoder_(ids)[0], ends)
+        error = F.mse_loss(sketch, patches[picks])  # 1 would be to know nothing: latents have unit variance
+        loss = SKETCH * error
+        for index, scores in enumerate(classes):
+            wanted = labels[:, index].repeat(2)
+            loss = loss + F.cross_entropy(scores.flatten(0, 1), wanted, label_smoothing=0.05)
+        right = (classes[0][1].argmax(1) == labels[:, 0]).float().mean()
+        return {"loss": loss, "right": right, "sketch": error}
 
     for step in run.loop(optimizer, losses):
-        encoder.save_pretrained(run.folder / "model")
-        print(f"\n{run.stage} step {step} saved", flush=True)
+        if run.accelerator.is_main_process:
+            encoder.save_pretrained(run.folder / "model")
+            print(f"\n{run.stage} step {step} saved", flush=True)
