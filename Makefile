@@ -127,6 +127,37 @@ cluster-up: ## Bring up a real KServe cluster here, as root (STANDARD=1: with En
 cluster-down: ## Stop it and remove all it left but the built programs (WIPE=1: these too)
 	@cluster/down $(if $(WIPE),--wipe)
 
+# ---- Manifests and chart ------------------------------------------------------------------------------------------
+# Rendered and checked by programs of pinned Go modules (tools/), built into .tools.
+
+TOOLS := .tools
+HELM := helm.sh/helm/v3
+# without these, `helm template` takes itself for Kubernetes 1.20
+HELM_FLAGS := -X $(HELM)/pkg/chartutil.k8sVersionMajor=1 -X $(HELM)/pkg/chartutil.k8sVersionMinor=34
+
+.PHONY: tools
+tools: $(TOOLS)/programs.stamp $(TOOLS)/schemas.stamp ## Build kustomize, helm, helm-docs and kubeconform with Go, and the schemas for it
+
+$(TOOLS)/programs.stamp: tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	cd tools && CGO_ENABLED=0 go build -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $(HELM_FLAGS)" -o ../$(TOOLS)/ tool
+	@touch $@
+
+$(TOOLS)/schemas.stamp: $(VENV)/dev.stamp tools/schemas/go.mod tools/schemas/schemas.py
+	$(BIN)/python tools/schemas/schemas.py $(TOOLS)/schemas
+	@touch $@
+
+.PHONY: test-manifests
+test-manifests: $(VENV)/dev.stamp ## Render the manifests and the chart in every setting, and check and compare what comes out
+	@if command -v go >/dev/null; then $(MAKE) tools; else \
+		echo "NO GO: kustomize, helm, helm-docs and kubeconform cannot be built. What the PATH lacks of them is NOT tested;"; \
+		echo "pytest lists it below as skipped. Go 1.26 or newer builds all: https://go.dev/dl"; fi
+	$(BIN)/python -m pytest -m manifests $(PYTEST_ARGS) tests/manifests tests/helm
+
+.PHONY: chart-readme
+chart-readme: $(TOOLS)/programs.stamp ## Write the chart's README anew from its values
+	$(TOOLS)/helm-docs --chart-search-root helm --sort-values-order file
+
 # ---- Tests on a cluster -------------------------------------------------------------------------------------------
 
 .PHONY: test-cluster

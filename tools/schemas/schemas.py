@@ -2,8 +2,8 @@
 
     python tools/schemas/schemas.py .tools/schemas
 
-The sources are Go modules in the versions of the go.mod beside this file, verified by its go.sum. Schemas are made
-strict: an object may have no field that its schema does not name. Knows nothing of our manifests.
+The sources are Go modules in the versions of the go.mod beside this file, verified by its go.sum. Schemas
+are made strict: an object may have no field that its schema does not name. Knows nothing of our manifests.
 """
 
 import argparse
@@ -117,13 +117,17 @@ def _strict(schema: Any) -> Any:
         return [_strict(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    copy = {key: _strict(value) for key, value in schema.items() if key not in ("format", "description")}
+    # kubeconform knows other formats than Kubernetes; a field may be named like a keyword
+    copy = {
+        key: _strict(value) for key, value in schema.items() if key != "format" or isinstance(value, dict)
+    }
     if schema.get("x-kubernetes-int-or-string"):
         return {"type": ["string", "integer"]}
-    if isinstance(schema.get("properties"), dict) and "type" in schema:
-        if not schema.get("x-kubernetes-preserve-unknown-fields"):
-            copy.setdefault("additionalProperties", False)
-    if schema.get("nullable") is True and isinstance(schema.get("type"), str):
+    if not isinstance(schema.get("type"), str):
+        return copy
+    if "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        copy.setdefault("additionalProperties", False)
+    if schema.get("nullable"):
         copy["type"] = [schema["type"], "null"]
     return copy
 

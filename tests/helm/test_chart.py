@@ -1,0 +1,172 @@
+"""The chart: the same objects as kustomize, strict values, a canary's states, README and notes."""
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.manifests.render import CHART, SETTINGS, Manifest, helm, kustomize, one, run, template
+
+pytestmark = pytest.mark.manifests
+
+CI = sorted(file.name.removesuffix("-values.yaml") for file in (CHART / "ci").glob("*-values.yaml"))
+
+
+def _comparable(objects: Sequence[Manifest]) -> dict[tuple[str, str], Manifest]:
+    """Objects by kind and name, without what only one way has: a namespace, helm's label, its test pod."""
+    known = {}
+    for item in map(deepcopy, objects):
+        item["metadata"].pop("namespace", None)
+        item["metadata"]["labels"].pop("app.kubernetes.io/managed-by", None)
+        if item["kind"] != "Namespace" and "helm.sh/hook" not in item["metadata"].get("annotations", {}):
+            known[item["kind"], item["metadata"]["name"]] = item
+    return known
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_chart_and_kustomize_make_the_same_objects(name: str) -> None:
+    chart, overlay = _comparable(helm(values=name)), _comparable(kustomize(*SETTINGS[name]))
+    assert chart.keys() == overlay.keys()
+    for key in chart:
+        assert chart[key] == overlay[key], key
+
+
+def test_every_file_of_values_is_compared_or_known_to_be_the_charts_own() -> None:
+    assert sorted([*SETTINGS, "s3"]) == CI
+
+
+@pytest.mark.parametrize("name", CI)
+def test_helm_finds_no_fault(name: str) -> None:
+    run("helm", "lint", "--strict", CHART, "--values", CHART / "ci" / f"{name}-values.yaml")
+
+
+@pytest.mark.parametrize(
+    ("expression", "complaint"),
+    [
+        ("mode=Serverless", "mode"),
+        ("predictor.replicas=2", "replicas"),
+        ("nonsense=1", "nonsense"),
+        ("look=notoemoji", "look"),
+        ("canary.percent=101", "percent"),
+        ("canary.percent=some", "percent"),
+        ("translation.backend=seq2seq", "storageUri"),
+        ("timeoutSeconds=60", "timeoutSeconds"),
+        ("weights.base.uri=/models", "uri"),
+        ("predictor.env[0].name=DEFAULT_LOOK", "env"),
+        ("predictor.resources.limits=null", "limits"),
+        ("auth.enabled=true", "auth.enabled needs mode Standard"),
+        ("weights.base.uri=s3://models/base", "weights.copyEmbedded"),
+    ],
+)
+def test_wrong_values_are_refused(expression: str, complaint: str) -> None:
+    assert complaint in template(expression, fails=True)
+
+
+def test_every_object_of_the_schema_is_closed() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def closed(part: dict[str, Any], value: Any, path: str) -> None:
+        part = schema["definitions"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+        if isinstance(value, dict) and "properties" in part:
+            assert part["additionalProperties"] is False, path
+            assert value.keys() <= part["properties"].keys(), path
+            for key, child in value.items():
+                closed(part["properties"][key], child, f"{path}.{key}")
+
+    closed(schema, values, "values")
+    assert values.keys() == schema["properties"].keys() - {"global"}
+
+
+def _traffic(*sets: str) -> tuple[str, int | None]:
+    """The look of the newest revision in Knative mode, and its share."""
+    spec = one(helm(*sets), "InferenceService", "emoji")["spec"]["predictor"]
+    return spec["model"]["env"][0]["value"], spec.get("canaryTrafficPercent")
+
+
+def test_a_canary_in_knative_mode_step_by_step() -> None:
+    assert _traffic() == ("notoemoji@1", None)
+    assert _traffic("canary.look=openmoji@1", "canary.percent=10") == ("openmoji@1", 10)
+    assert _traffic("look=openmoji@1") == ("openmoji@1", None), "promoted: the same revision has all"
+    assert _traffic("canary.look=openmoji@1", "canary.percent=0") == ("openmoji@1", 0), "rolled back at once"
+    assert _traffic("canary.percent=0") == ("notoemoji@1", 0), "the old look starts anew without traffic"
+
+
+def _weights(*sets: str) -> list[dict[str, int]]:
+    route = one(helm("mode=Standard", *sets), "HTTPRoute", "emoji")
+    return [{ref["name"]: ref["weight"] for ref in rule["backendRefs"]} for rule in route["spec"]["rules"]]
+
+
+def test_a_canary_in_standard_mode_step_by_step() -> None:
+    assert _weights() == [{"emoji-predictor": 100}] * 2
+    for percent in (0, 10, 100):
+        weights = {"emoji-predictor": 100 - percent, "emoji-canary-predictor": percent}
+        assert _weights("canary.look=openmoji@1", f"canary.percent={percent}") == [weights] * 2
+
+
+def test_standard_mode_by_one_value_has_a_pod() -> None:
+    predictor = one(helm("mode=Standard"), "InferenceService", "emoji")["spec"]["predictor"]
+    assert predictor["minReplicas"] == 1
+
+
+def test_a_translator_is_mounted_where_its_flag_says() -> None:
+    sets = ("translation.backend=seq2seq", "translation.storageUri=pvc://opus")
+    for mode in ("Knative", "Standard"):
+        objects = helm(f"mode={mode}", *sets)
+        spec = one(objects, "InferenceService", "emoji")["spec"]
+        if mode == "Knative":
+            holder, arguments = spec["transformer"], spec["transformer"]["containers"][0]["args"]
+        else:
+            holder = spec["predictor"]
+            arguments = one(objects, "ServingRuntime", "emoji-diffusion")["spec"]["containers"][1]["args"]
+        assert {"uri": "pvc://opus", "mountPath": "/mnt/models/translator"} in holder["storageUris"]
+        assert {"--translator=seq2seq", "--translator_dir=/mnt/models/translator"} <= set(arguments)
+
+
+def test_names_follow_the_release() -> None:
+    text = run("helm", "template", "blue", CHART, "-n", "emoji")
+    for item in filter(None, yaml.safe_load_all(text)):
+        assert item["metadata"]["name"].startswith("blue"), item["metadata"]["name"]
+    assert "emoji-predictor." not in text
+    assert "blue-predictor.{{.Namespace}}" in text
+
+
+def _notes(folder: Path, *sets: str) -> str:
+    """NOTES.txt, which helm prints after an installation only: here as an object of a copied chart."""
+    chart = folder / f"chart-{len(list(folder.iterdir()))}"
+    shutil.copytree(CHART, chart)
+    (chart / "templates" / "NOTES.txt").rename(chart / "files" / "notes")
+    (chart / "templates" / "notes.yaml").write_text(
+        'kind: ConfigMap\nmetadata: {name: notes}\ndata: {text: {{ tpl (.Files.Get "files/notes") . | toJson }}}\n'
+    )
+    expressions = [part for expression in sets for part in ("--set", expression)]
+    arguments = ["--show-only", "templates/notes.yaml", *expressions]
+    text = run("helm", "template", "emoji", chart, "-n", "emoji", *arguments)
+    return str(yaml.safe_load(text)["data"]["text"])
+
+
+def test_notes_have_a_request_that_fits_the_mode(tmp_path: Path) -> None:
+    knative = _notes(tmp_path)
+    assert "Host: emoji-transformer.emoji.example.com" in knative
+    assert "emoji-grpc-predictor.emoji.example.com" in knative
+    assert "x-api-key" not in knative
+    standard = _notes(tmp_path, "mode=Standard", "auth.enabled=true", "ingress.host=draw.example.org")
+    assert "Host: draw.example.org" in standard
+    assert "x-api-key: $API_KEY" in standard
+    for notes in (knative, standard):
+        body = re.search(r"-d '(.*)'", notes)
+        assert body is not None
+        assert json.loads(body[1])["inputs"][0]["name"] == "prompt"
+
+
+def test_the_readme_is_made_of_the_values() -> None:
+    shown = run(
+        "helm-docs", "--chart-search-root", CHART, "--sort-values-order", "file", "--dry-run", "-l", "warning"
+    )
+    assert shown.strip() == (CHART / "README.md").read_text().strip(), "make chart-readme"

@@ -1,0 +1,187 @@
+"""Base, components and overlays: each builds, and changes what it is for and nothing else."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from tests.manifests.pods import pods_of
+from tests.manifests.render import (
+    KNATIVE,
+    SETTINGS,
+    STANDARD,
+    Manifest,
+    every_setting,
+    kustomize,
+    one,
+    render,
+    title,
+)
+
+pytestmark = pytest.mark.manifests
+
+KUSTOMIZE = [setting for setting in every_setting() if setting.startswith("kustomize:")]
+
+
+def _look(service: Manifest) -> str:
+    env = {item["name"]: item["value"] for item in service["spec"]["predictor"]["model"]["env"]}
+    return str(env["DEFAULT_LOOK"])
+
+
+def _weights(route: Manifest) -> list[dict[str, int]]:
+    return [{ref["name"]: ref["weight"] for ref in rule["backendRefs"]} for rule in route["spec"]["rules"]]
+
+
+@pytest.mark.parametrize("setting", KUSTOMIZE)
+def test_everything_is_in_one_namespace_and_labelled(setting: str) -> None:
+    for item in render(setting):
+        assert item["metadata"]["labels"]["app.kubernetes.io/name"] == "emoji-diffusion", title(item)
+        assert item["metadata"]["labels"]["app.kubernetes.io/instance"] == "emoji"
+        assert item["metadata"].get("namespace", "emoji") == "emoji"
+    labels = one(render(setting), "Namespace", "emoji")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_another_namespace_and_another_registry_are_one_line_each(name: str) -> None:
+    extra = """
+namespace: other
+images:
+  - {name: dev.local/emoji-predictor, newName: registry.example.com/p, newTag: "7"}
+  - {name: dev.local/emoji-transformer, newName: registry.example.com/t, newTag: "7"}
+  - {name: dev.local/emoji-weights, newName: registry.example.com/w, newTag: "7"}
+"""
+    objects = kustomize(*SETTINGS[name], extra=extra)
+    one(objects, "Namespace", "other")
+    for item in objects:
+        if item["kind"] != "Namespace":
+            assert item["metadata"]["namespace"] == "other", title(item)
+    images = {container["image"] for pod in pods_of(objects) for container in pod.spec["containers"]}
+    assert images == {f"registry.example.com/{letter}:7" for letter in "ptw"}
+
+
+@pytest.mark.parametrize("setting", every_setting())
+def test_selectors_find_the_pods_they_are_for(setting: str) -> None:
+    objects = render(setting)
+    pods = [pod for pod in pods_of(objects) if pod.is_server]
+    budgets = [item for item in objects if item["kind"] == "PodDisruptionBudget"]
+    for pod in pods:
+        policies = [
+            item for item in objects if item["kind"] == "NetworkPolicy" and _selects(item["spec"], pod.labels)
+        ]
+        kinds = {kind for policy in policies for kind in policy["spec"]["policyTypes"]}
+        is_predictor = pod.labels["app.kubernetes.io/component"] == "predictor"
+        closed = is_predictor and setting != "helm:s3"
+        assert kinds == ({"Ingress", "Egress"} if closed else {"Ingress"}), pod.name
+        assert len([b for b in budgets if _matches(b["spec"]["selector"], pod.labels)]) == 1, pod.name
+    for budget in budgets:
+        assert any(_matches(budget["spec"]["selector"], pod.labels) for pod in pods), title(budget)
+
+
+def _selects(spec: dict[str, Any], labels: dict[str, str]) -> bool:
+    return _matches(spec["podSelector"], labels)
+
+
+def _matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    return selector["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize("setting", every_setting())
+def test_the_weights_job_fills_the_claims_that_the_predictor_mounts(setting: str) -> None:
+    objects = render(setting)
+    uris = one(objects, "InferenceService", "emoji")["spec"]["predictor"]["storageUris"]
+    assert [uri["mountPath"] for uri in uris[:2]] == ["/mnt/models/base", "/mnt/models/loras"]
+    for uri in uris:  # KServe 0.20 would ignore the path
+        assert not uri["uri"].startswith("pvc://") or "/" not in uri["uri"].removeprefix("pvc://")
+    if setting == "helm:s3":
+        assert not [item for item in objects if item["kind"] in ("Job", "PersistentVolumeClaim")]
+        return
+    claims = {item["metadata"]["name"] for item in objects if item["kind"] == "PersistentVolumeClaim"}
+    assert {uri["uri"] for uri in uris} == {f"pvc://{claim}" for claim in claims}
+    pod = one(objects, "Job", "emoji-weights")["spec"]["template"]["spec"]
+    by_name = {volume["name"]: volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"]}
+    mounts = {mount["mountPath"]: by_name[mount["name"]] for mount in pod["containers"][0]["volumeMounts"]}
+    assert {path: f"pvc://{claim}" for path, claim in mounts.items()} == {
+        u["mountPath"]: u["uri"] for u in uris
+    }
+
+
+def test_a_knative_canary_is_two_values() -> None:
+    stable = one(kustomize(*KNATIVE), "InferenceService", "emoji")
+    canary = deepcopy(one(kustomize(*SETTINGS["knative-canary"]), "InferenceService", "emoji"))
+    assert canary["spec"]["predictor"].pop("canaryTrafficPercent") == 10
+    assert (_look(stable), _look(canary)) == ("notoemoji@1", "openmoji@1")
+    canary["spec"]["predictor"]["model"]["env"][0]["value"] = "notoemoji@1"
+    assert canary == stable
+
+
+def test_a_standard_canary_is_a_second_service_and_its_share() -> None:
+    objects = kustomize(*STANDARD, "components/canary/standard")
+    stable = deepcopy(one(objects, "InferenceService", "emoji"))
+    canary = one(objects, "InferenceService", "emoji-canary")
+    assert (_look(stable), _look(canary)) == ("notoemoji@1", "openmoji@1")
+    assert (
+        _weights(one(objects, "HTTPRoute", "emoji"))
+        == [{"emoji-predictor": 90, "emoji-canary-predictor": 10}] * 2
+    )
+    # apart from that, a canary is what the stable version is: one pod without an autoscaler
+    stable["metadata"]["name"] = "emoji-canary"
+    stable["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] = "none"
+    stable["spec"]["predictor"] |= {"minReplicas": 1, "maxReplicas": 1}
+    stable["spec"]["predictor"]["model"]["env"][0]["value"] = "openmoji@1"
+    del stable["spec"]["predictor"]["scaleMetric"], stable["spec"]["predictor"]["scaleTarget"]
+    assert canary == stable
+    assert not [item for item in objects if item["kind"] == "ConfigMap"]
+
+
+def test_routes_lead_to_ports_of_the_transformer() -> None:
+    objects = kustomize(*STANDARD)
+    runtime = one(objects, "ServingRuntime", "emoji-diffusion")
+    transformer = next(c for c in runtime["spec"]["containers"] if c["name"] == "transformer-container")
+    # KServe's Service: port 80 for the first one, the others as they are
+    first, *others = (port["containerPort"] for port in transformer["ports"])
+    ports = [rule["backendRefs"][0]["port"] for rule in one(objects, "HTTPRoute", "emoji")["spec"]["rules"]]
+    assert first == 8090
+    assert ports == [*others, 80]
+
+
+def test_kserve_makes_no_routes_in_the_place_of_ours() -> None:
+    for setting in ("kustomize:standard-canary", "helm:standard-canary", "kustomize:gpu", "helm:gpu"):
+        for item in render(setting):
+            if item["kind"] == "InferenceService":
+                assert item["metadata"]["labels"]["networking.kserve.io/visibility"] == "cluster-local"
+
+
+def test_a_knative_predictor_is_reached_from_inside_only() -> None:
+    for setting in ("kustomize:knative", "helm:knative", "kustomize:base"):
+        spec = one(render(setting), "InferenceService", "emoji")["spec"]
+        assert spec["predictor"]["labels"]["networking.knative.dev/visibility"] == "cluster-local"
+        assert "networking.knative.dev/visibility" not in spec["transformer"]["labels"]
+
+
+def test_gpu_goes_to_the_canary_as_well() -> None:
+    objects = kustomize(*STANDARD, "components/canary/standard", "components/gpu")
+    for name in ("emoji", "emoji-canary"):
+        predictor = one(objects, "InferenceService", name)["spec"]["predictor"]
+        assert predictor["model"]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+        assert "--dtype=float16" in predictor["model"]["args"]
+        assert predictor["nodeSelector"]
+        assert predictor["tolerations"]
+
+
+def test_graphs_name_our_service_and_share_out_everything() -> None:
+    graphs = [item for item in kustomize("graphs") if item["kind"] == "InferenceGraph"]
+    assert [graph["spec"]["nodes"]["root"]["routerType"] for graph in graphs] == [
+        "Ensemble",
+        "Sequence",
+        "Splitter",
+    ]
+    for graph in graphs:
+        steps = graph["spec"]["nodes"]["root"]["steps"]
+        hosts = {step["serviceUrl"].split("/")[2] for step in steps}
+        assert hosts == {"emoji-transformer.emoji.svc.cluster.local"}
+        assert {step["serviceUrl"].split("/", 3)[3] for step in steps} == {
+            "v2/models/notoemoji/infer",
+            "v2/models/openmoji/infer",
+        }
+    assert sum(step["weight"] for step in graphs[2]["spec"]["nodes"]["root"]["steps"]) == 100
