@@ -1,14 +1,25 @@
 """`python -m transformer --predictor_host HOST[:PORT]`: the transformer's process."""
 
+import os
+import signal
 import sys
-
-from predictor.edge import PortInUse, configure_logging
-from transformer.server import build_server
-from transformer.settings import read_settings
 
 
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C; what cannot start ends with one line that says why."""
+    # A pod's first process ignores SIGTERM unless it handles it, which the server will once it is loaded.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    try:
+        _serve()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def _serve() -> None:
+    from predictor.edge import PortInUse, configure_logging
+    from transformer.server import build_server
+    from transformer.settings import read_settings
+
     settings = read_settings(sys.argv[1:])
     configure_logging(settings.log_format)
     try:
