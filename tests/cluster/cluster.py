@@ -27,11 +27,11 @@ class Cluster:
 
     def __init__(self) -> None:
         config.load_kube_config()
-        self.core = client.CoreV1Api()
-        self.apps = client.AppsV1Api()
-        self.custom = client.CustomObjectsApi()
-        self.policy = client.PolicyV1Api()
-        self.networking = client.NetworkingV1Api()
+        self.core: Any = client.CoreV1Api()
+        self.apps: Any = client.AppsV1Api()
+        self.custom: Any = client.CustomObjectsApi()
+        self.policy: Any = client.PolicyV1Api()
+        self.networking: Any = client.NetworkingV1Api()
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 300) -> str:
         """kubectl's output; its failure fails the test, with what it said."""
@@ -73,12 +73,16 @@ class Cluster:
         group, _, version = group.partition("/")
         return dict(self.custom.get_namespaced_custom_object(group, version, namespace, plural, name))
 
-    def ingress_address(self) -> str:
-        """host:port of the gateway: EMOJI_INGRESS, else the address of Kourier's Service."""
+    def ingress_address(self, mode: str) -> str:
+        """host:port of the gateway: EMOJI_INGRESS, else the address of its Service."""
         if given := os.environ.get("EMOJI_INGRESS"):
             return given
-        service = self.core.read_namespaced_service("kourier", "kourier-system")
-        (port,) = (port for port in service.spec.ports if port.name == "http2")
+        if mode == "Knative":
+            service = self.core.read_namespaced_service("kourier", "kourier-system")
+        else:
+            label = "gateway.envoyproxy.io/owning-gateway-name=kserve-ingress-gateway"
+            (service,) = self.core.list_service_for_all_namespaces(label_selector=label).items
+        (port,) = (port for port in service.spec.ports if port.port == 80)
         for balancer in service.status.load_balancer.ingress or []:
             return f"{balancer.ip or balancer.hostname}:{port.port}"
         node = self.core.list_node().items[0]

@@ -10,12 +10,13 @@ import pytest
 
 from tests.cluster.cluster import ROOT, Cluster
 from tests.cluster.looks import STABLE
+from tests.cluster.modes import MODE, OVERLAYS, SERVICES
 from tests.cluster.report import Report, Section
 from tests.cluster.service import Service
 from weights.eval.judge import Judge
 
 OUT = ROOT / "out" / "cluster"
-OVERLAY = os.environ.get("EMOJI_OVERLAY", "manifests/overlays/local")
+OVERLAY = os.environ.get("EMOJI_OVERLAY", OVERLAYS[MODE])
 REPORT = pytest.StashKey[Report]()
 RESULT = pytest.StashKey[pytest.TestReport]()
 
@@ -36,6 +37,7 @@ def report(cluster: Cluster) -> Report:
     return Report(
         OUT,
         {
+            "mode": MODE,
             "Kubernetes": nodes[0].status.node_info.kubelet_version,
             "nodes": len(nodes),
             "cores of all nodes": sum(int(node.status.capacity["cpu"]) for node in nodes),
@@ -74,7 +76,7 @@ def deployed(cluster: Cluster) -> Iterator[Service]:
         write_kustomization(folder, namespace)
         began = time.monotonic()
         cluster.kubectl("apply", "-k", str(folder))
-        service = Service(cluster, namespace)
+        service = SERVICES[MODE](cluster, namespace)
         service.wait()
         service.seconds_to_ready = time.monotonic() - began
         yield service

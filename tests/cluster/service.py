@@ -1,6 +1,7 @@
-"""The InferenceService `emoji` of one namespace: what it is, and the changes that tests make to it.
+"""The InferenceService `emoji` of one namespace, in either mode: what it is, and what tests change in it.
 
-What a test believes of the traffic is read here from Knative's own objects, not from the tool under test.
+What a test believes of the traffic is read from the objects of Knative or the Gateway API, not from the tool
+under test. What differs between the modes is in knative.py and standard.py.
 """
 
 import json
@@ -8,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,15 @@ from tests.cluster.cluster import ROOT, Cluster, until
 from tests.cluster.pictures import Ingress
 
 KSERVE = "serving.kserve.io/v1beta1"
-KNATIVE = "serving.knative.dev/v1"
 NAME = "emoji"
 RUNTIME = "emoji-diffusion"
 WEIGHTS_JOB = Path(__file__).with_name("weights_job.py")
-PREDICTOR, TRANSFORMER = (1, 3, 4), (1, 2, 32)
-"""The least and most pods of a part, and the requests at once that one is meant for, in the overlay `local`."""
 START_S = 600.0
 """How long a new revision may take: a cold import, weights and a warm-up picture on a busy machine."""
 
 
 @dataclass
-class Service:
+class Service(ABC):
     """One deployment of the project."""
 
     cluster: Cluster
@@ -35,39 +34,34 @@ class Service:
     seconds_to_ready: float = 0.0
     """From its first `kubectl apply` on."""
 
-    # What it is.
+    @abstractmethod
+    def ingress(self) -> Ingress:
+        """Where its requests go in."""
+
+    @abstractmethod
+    def traffic(self) -> dict[str, int]:
+        """Percent of the traffic of each look that has any, as whoever splits it has it."""
+
+    @abstractmethod
+    def wait(self) -> None:
+        """Until what is asked for is ready and alone has the traffic."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[str, ...]:
+        """The components with pods of their own, those that others depend on first."""
+
+    @abstractmethod
+    def hold(self, pods: int) -> None:
+        """Have so many pods of each part, and no fewer."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Have as many pods as the overlay says."""
 
     def spec(self) -> dict[str, Any]:
         """The InferenceService as it stands in the API server."""
         return self.cluster.object(KSERVE, "inferenceservices", self.namespace, NAME)
-
-    def ingress(self) -> Ingress:
-        """Where its requests go in."""
-        return Ingress(self.cluster.ingress_address(), self._host(NAME), self._host(f"{NAME}-grpc"))
-
-    def _host(self, name: str) -> str:
-        service = self.cluster.object(KSERVE, "inferenceservices", self.namespace, name)
-        return str(service["status"]["url"]).partition("://")[2]
-
-    def traffic(self) -> dict[str, int]:
-        """Percent of the traffic of each look that has any, as Knative's route has it."""
-        found = self.cluster.object(KNATIVE, "services", self.namespace, f"{NAME}-predictor")
-        shares: dict[str, int] = {}
-        for target in found.get("status", {}).get("traffic", []):
-            if target.get("percent"):
-                look = self.look(target["revisionName"])
-                shares[look] = shares.get(look, 0) + target["percent"]
-        return shares
-
-    def look(self, revision: str) -> str:
-        """The look of a revision of the predictor."""
-        found = self.cluster.object(KNATIVE, "revisions", self.namespace, revision)
-        (look,) = (
-            variable["value"]
-            for variable in found["spec"]["containers"][0]["env"]
-            if variable["name"] == "DEFAULT_LOOK"
-        )
-        return str(look)
 
     def pods(self, component: str) -> list[Any]:
         """The pods of "predictor" or "transformer" that exist, ready or not."""
@@ -90,54 +84,11 @@ class Service:
             and any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or [])
         ]
 
-    # Changing it.
-
-    def wait(self, timeout: float = START_S) -> float:
-        """Until the newest revisions of both parts have all the traffic; how long it took, in seconds."""
-        began = time.monotonic()
-        names = [f"{NAME}-predictor", f"{NAME}-transformer", f"{NAME}-grpc-predictor"]
-        for name in names:
-            until(f"{self.namespace}/{name} has settled", lambda name=name: self._settled(name), timeout)
-        return time.monotonic() - began
-
-    def _settled(self, name: str) -> bool:
-        for found in self.cluster.objects(KNATIVE, "services", self.namespace):
-            if found["metadata"]["name"] == name:
-                status = found.get("status", {})
-                conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
-                newest = status.get("latestCreatedRevisionName")
-                return bool(
-                    conditions.get("Ready") == "True"
-                    and status.get("observedGeneration") == found["metadata"]["generation"]
-                    and [(t["revisionName"], t["percent"]) for t in status["traffic"] if t.get("percent")]
-                    == [(newest, 100)]
-                )
-        return False
-
     def patch(self, change: dict[str, Any], name: str = NAME) -> None:
         """Merge a change into the InferenceService."""
         self.cluster.kubectl(
             "patch", "-n", self.namespace, "inferenceservice", name, "--type=merge", "-p", json.dumps(change)
         )
-
-    def scale(self, component: str, least: int, most: int, target: int) -> None:
-        """The bounds of a part, and how many requests at once one pod is meant for; waits until they hold."""
-        change = {
-            "minReplicas": least,
-            "maxReplicas": most,
-            "scaleMetric": "concurrency",
-            "scaleTarget": target,
-        }
-        now = self.spec()["spec"][component]
-        if {name: now.get(name) for name in change} != change:
-            generation = self._generation(component)
-            self.patch({"spec": {component: change}})
-            until("KServe hands the scale on", lambda: self._generation(component) > generation, 60)
-        self.wait()
-
-    def _generation(self, component: str) -> int:
-        found = self.cluster.object(KNATIVE, "services", self.namespace, f"{NAME}-{component}")
-        return int(found["metadata"]["generation"])
 
     def rollout(self, *arguments: str, timeout: float = 900) -> tuple[int, str]:
         """`python -m rollout`: its exit status and all that it said."""

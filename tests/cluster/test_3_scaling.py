@@ -5,22 +5,23 @@ import time
 import pytest
 
 from tests.cluster.cluster import until
+from tests.cluster.knative import PREDICTOR, TRANSFORMER, KnativeService
 from tests.cluster.load import Load, burst, failed
+from tests.cluster.modes import only_knative
 from tests.cluster.questions import LIGHT
 from tests.cluster.report import Section
-from tests.cluster.service import PREDICTOR, TRANSFORMER, Service
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, only_knative]
 
 TO_ZERO_S = 420.0
 """Knative's window without a request, its grace period, and the pods' own orderly end."""
 
 
-def none_left(service: Service, *components: str) -> bool:
+def none_left(service: KnativeService, *components: str) -> bool:
     return not any(service.pods(component) for component in components)
 
 
-def test_scale_to_zero(emoji: Service, evidence: Section) -> None:
+def test_scale_to_zero(emoji: KnativeService, evidence: Section) -> None:
     """No pods without requests; the first request after that succeeds: the cold start, measured"""
     ingress = emoji.ingress()
     emoji.scale("transformer", 0, *TRANSFORMER[1:])
@@ -44,11 +45,10 @@ def test_scale_to_zero(emoji: Service, evidence: Section) -> None:
         assert failed([first, *others]) == []
         evidence.load("6 requests at once from zero", [first, *others])
     finally:
-        emoji.scale("transformer", *TRANSFORMER)
-        emoji.scale("predictor", *PREDICTOR)
+        emoji.release()
 
 
-def test_scale_out(emoji: Service, evidence: Section) -> None:
+def test_scale_out(emoji: KnativeService, evidence: Section) -> None:
     """More than one request at once brings a second predictor pod; without load it goes again"""
     emoji.scale("predictor", 1, 3, 1)
     until("one predictor pod", lambda: len(emoji.ready_pods("predictor")) == 1, TO_ZERO_S)
@@ -65,4 +65,4 @@ def test_scale_out(emoji: Service, evidence: Section) -> None:
     began = time.monotonic()
     until("one pod is left", lambda: len(emoji.pods("predictor")) == 1, TO_ZERO_S)
     evidence.fact("end of the load to one pod, s", round(time.monotonic() - began, 1))
-    emoji.scale("predictor", *PREDICTOR)
+    emoji.release()

@@ -11,7 +11,7 @@ from tests.cluster.cluster import until
 from tests.cluster.load import Load, burst, failed, quantile
 from tests.cluster.questions import LIGHT
 from tests.cluster.report import Section
-from tests.cluster.service import PREDICTOR, START_S, TRANSFORMER, Service
+from tests.cluster.service import START_S, Service
 
 pytestmark = pytest.mark.cluster
 
@@ -19,12 +19,10 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture(scope="module")
 def two_pods(deployed: Service) -> Iterator[Service]:
     """Two pods of each part: what a service has that must not be away while a node is drained."""
-    deployed.scale("transformer", 2, *TRANSFORMER[1:])
-    deployed.scale("predictor", 2, *PREDICTOR[1:])
+    deployed.hold(2)
     settle(deployed)
     yield deployed
-    deployed.scale("transformer", *TRANSFORMER)
-    deployed.scale("predictor", *PREDICTOR)
+    deployed.release()
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def rate(two_pods: Service) -> float:
 
 def settle(service: Service) -> None:
     """Until each part has two ready pods and no other."""
-    for component in ("predictor", "transformer"):
+    for component in service.parts:
         until(
             f"two pods of the {component}",
             lambda component=component: (
@@ -66,7 +64,7 @@ def test_drained_node(two_pods: Service, rate: float, evidence: Section) -> None
     """All pods of the service are evicted one by one, as `kubectl drain` does it: 0 requests lost"""
     with Load(two_pods.ingress(), LIGHT, rate) as load:
         time.sleep(5)
-        for component in ("predictor", "transformer"):
+        for component in two_pods.parts:
             for pod in two_pods.ready_pods(component):
                 evict(two_pods, pod.metadata.name)
                 evidence.fact(f"evicted at {load.clock:.1f} s", pod.metadata.name)

@@ -27,7 +27,7 @@ def test_restricted(emoji: Service, evidence: Section) -> None:
         core.create_namespaced_pod(namespace, plain)
     assert refused.value.status == 403
     pods = core.list_namespaced_pod(namespace).items
-    assert {"predictor", "transformer"} <= {pod.metadata.labels.get("component") for pod in pods}
+    assert set(emoji.parts) <= {pod.metadata.labels.get("component") for pod in pods}
     for pod in pods:
         for container in pod.spec.containers:
             context = container.security_context

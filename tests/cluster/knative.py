@@ -1,0 +1,95 @@
+"""The service in Knative mode: transformer and predictor are Knative Services; revisions share traffic."""
+
+from tests.cluster.cluster import until
+from tests.cluster.pictures import Ingress
+from tests.cluster.service import KSERVE, NAME, START_S, Service
+
+KNATIVE = "serving.knative.dev/v1"
+PREDICTOR, TRANSFORMER = (1, 3, 4), (1, 2, 32)
+"""Least and most pods of a part, and the requests at once that one is meant for, in the overlay `local`."""
+
+
+class KnativeService(Service):
+    """With scale to zero, and gRPC through an InferenceService of its own."""
+
+    def ingress(self) -> Ingress:
+        """Where its requests go in."""
+        return Ingress(self.cluster.ingress_address("Knative"), self._host(NAME), self._host(f"{NAME}-grpc"))
+
+    def _host(self, name: str) -> str:
+        service = self.cluster.object(KSERVE, "inferenceservices", self.namespace, name)
+        return str(service["status"]["url"]).partition("://")[2]
+
+    def traffic(self) -> dict[str, int]:
+        """Percent of the traffic of each look that has any, as Knative's route has it."""
+        found = self.cluster.object(KNATIVE, "services", self.namespace, f"{NAME}-predictor")
+        shares: dict[str, int] = {}
+        for target in found.get("status", {}).get("traffic", []):
+            if target.get("percent"):
+                look = self.look(target["revisionName"])
+                shares[look] = shares.get(look, 0) + target["percent"]
+        return shares
+
+    def look(self, revision: str) -> str:
+        """The look of a revision of the predictor."""
+        found = self.cluster.object(KNATIVE, "revisions", self.namespace, revision)
+        (look,) = (
+            variable["value"]
+            for variable in found["spec"]["containers"][0]["env"]
+            if variable["name"] == "DEFAULT_LOOK"
+        )
+        return str(look)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Both."""
+        return ("predictor", "transformer")
+
+    def wait(self) -> None:
+        """Until the newest revisions of all parts have all the traffic."""
+        names = [f"{NAME}-predictor", f"{NAME}-transformer", f"{NAME}-grpc-predictor"]
+        for name in names:
+            until(f"{self.namespace}/{name} has settled", lambda name=name: self._settled(name), START_S)
+
+    def _settled(self, name: str) -> bool:
+        for found in self.cluster.objects(KNATIVE, "services", self.namespace):
+            if found["metadata"]["name"] == name:
+                status = found.get("status", {})
+                conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
+                newest = status.get("latestCreatedRevisionName")
+                return bool(
+                    conditions.get("Ready") == "True"
+                    and status.get("observedGeneration") == found["metadata"]["generation"]
+                    and [(t["revisionName"], t["percent"]) for t in status["traffic"] if t.get("percent")]
+                    == [(newest, 100)]
+                )
+        return False
+
+    def hold(self, pods: int) -> None:
+        """By the least scale of both parts."""
+        self.scale("transformer", pods, *TRANSFORMER[1:])
+        self.scale("predictor", pods, *PREDICTOR[1:])
+
+    def release(self) -> None:
+        """Back to the scales of the overlay `local`."""
+        self.scale("transformer", *TRANSFORMER)
+        self.scale("predictor", *PREDICTOR)
+
+    def scale(self, component: str, least: int, most: int, target: int) -> None:
+        """The bounds of a part, and how many requests at once one pod is meant for; waits until they hold."""
+        change = {
+            "minReplicas": least,
+            "maxReplicas": most,
+            "scaleMetric": "concurrency",
+            "scaleTarget": target,
+        }
+        now = self.spec()["spec"][component]
+        if {name: now.get(name) for name in change} != change:
+            generation = self._generation(component)
+            self.patch({"spec": {component: change}})
+            until("KServe hands the scale on", lambda: self._generation(component) > generation, 60)
+        self.wait()
+
+    def _generation(self, component: str) -> int:
+        found = self.cluster.object(KNATIVE, "services", self.namespace, f"{NAME}-{component}")
+        return int(found["metadata"]["generation"])
