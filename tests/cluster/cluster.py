@@ -45,7 +45,9 @@ class Cluster:
     def namespace(self, name: str) -> Iterator[str]:
         """A new namespace where the restricted Pod Security Standard is enforced; removed afterwards."""
         self._remove(name)
-        self.core.create_namespace(client.V1Namespace(metadata={"name": name, "labels": RESTRICTED}))
+        self.core.create_namespace(
+            client.V1Namespace(metadata=client.V1ObjectMeta(name=name, labels=RESTRICTED))
+        )
         try:
             yield name
         finally:

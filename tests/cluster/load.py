@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import httpx
+
 from tests.cluster.pictures import FAILURES, Ingress, Question, Reply
 
 DRAIN_S = 400.0
@@ -72,7 +74,7 @@ class Load:
                 due = self._began + self.sent / self._rate
                 await asyncio.to_thread(self._stop.wait, max(0.0, due - time.monotonic()))
 
-    async def _one(self, client, question: Question) -> None:
+    async def _one(self, client: httpx.AsyncClient, question: Question) -> None:
         self.outcomes.append(await outcome(self._ingress, client, question, self._began))
 
 
@@ -98,7 +100,7 @@ def burst(ingress: Ingress, questions: Sequence[Question], count: int, at_once: 
     return outcomes
 
 
-async def outcome(ingress: Ingress, client, question: Question, began: float) -> Outcome:
+async def outcome(ingress: Ingress, client: httpx.AsyncClient, question: Question, began: float) -> Outcome:
     """Send one request and wait for what becomes of it."""
     sent = time.monotonic()
     try:

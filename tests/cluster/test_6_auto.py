@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,7 @@ def starved(service: Service, look: str, evidence: Section) -> Iterator[None]:
     stop = threading.Event()
 
     def resize() -> None:
-        def pod_of_look():
+        def pod_of_look() -> Any:
             return stop.is_set() or next(
                 (p for p in service.ready_pods("predictor") if service.look_of(p) == look), None
             )
