@@ -142,9 +142,9 @@ def _notes(folder: Path, *sets: str) -> str:
     chart = folder / f"chart-{len(list(folder.iterdir()))}"
     shutil.copytree(CHART, chart)
     (chart / "templates" / "NOTES.txt").rename(chart / "files" / "notes")
-    (chart / "templates" / "notes.yaml").write_text(
-        'kind: ConfigMap\nmetadata: {name: notes}\ndata: {text: {{ tpl (.Files.Get "files/notes") . | toJson }}}\n'
-    )
+    text = '{{ tpl (.Files.Get "files/notes") . | toJson }}'
+    notes = f"kind: ConfigMap\nmetadata: {{name: notes}}\ndata: {{text: {text}}}\n"
+    (chart / "templates" / "notes.yaml").write_text(notes)
     expressions = [part for expression in sets for part in ("--set", expression)]
     arguments = ["--show-only", "templates/notes.yaml", *expressions]
     text = run("helm", "template", "emoji", chart, "-n", "emoji", *arguments)

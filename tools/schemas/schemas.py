@@ -35,7 +35,7 @@ class Loader(yaml.CSafeLoader):
     """Reads the scalar `=`, which YAML 1.1 gave a meaning that nothing uses, as text."""
 
 
-Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
+Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: node.value)
 
 
 def main() -> None:
