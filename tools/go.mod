@@ -1,4 +1,4 @@
-// The programs that render and check manifests/ and helm/: `make tools` builds them into .tools/. Nothing else uses Go here.
+// The programs that render and check manifests/ and helm/: `make tools` builds them into .tools/
 module tools
 
 go 1.26
