@@ -49,8 +49,9 @@ class Api:
                 with open(SERVICE_ACCOUNT_NAMESPACE, encoding="utf-8") as file:
                     default = file.read().strip()
             else:
-                config.load_kube_config(context=context, client_configuration=settings)
-                contexts, active = config.list_kube_config_contexts()
+                files = os.environ.get("KUBECONFIG")  # the client's own default is that of its import
+                config.load_kube_config(files, context, client_configuration=settings)
+                contexts, active = config.list_kube_config_contexts(files)
                 chosen = next((c for c in contexts if c["name"] == context), active)
                 default = chosen["context"].get("namespace", "default")
         except (config.ConfigException, OSError) as error:

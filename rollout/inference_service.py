@@ -93,6 +93,16 @@ def look_in_pod_spec(spec: Json) -> str | None:
     return look_of(next((c for c in spec["containers"] if c.get("name") == CONTAINER), spec["containers"][0]))
 
 
+def without_look(spec: Json) -> Json:
+    """The fields of the predictor's container, and the spec's other fields, but for the look."""
+    fields = {key: value for key, value in spec.items() if key != "containers"}
+    for container in spec.get("containers", []):
+        own = container.get("name") == CONTAINER
+        fields |= container if own else {str(container.get("name")): container}
+    fields["env"] = [variable for variable in fields.get("env", []) if variable["name"] != LOOK]
+    return fields
+
+
 def _predictor_container(service: Json) -> Json:
     predictor = service["spec"]["predictor"]
     if "model" in predictor:

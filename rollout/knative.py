@@ -158,6 +158,13 @@ class KnativeState:
         revision = self._revision(name)
         return isvc.look_in_pod_spec(revision["spec"]) if revision else None
 
+    def other_differences(self) -> list[str]:
+        """In what the newest revision differs from the stable one, but for the look."""
+        newest, stable = (
+            isvc.without_look(self._revision(name).get("spec", {})) for name in (self.created, self.stable)
+        )
+        return sorted(key for key in newest.keys() | stable.keys() if newest.get(key) != stable.get(key))
+
     def problem(self, name: str) -> str:
         """Why a revision isn't ready."""
         ready = self._condition(self._revision(name), "Ready")
@@ -185,7 +192,7 @@ class KnativeState:
                 "`promote` or `rollback` it first"
             )
         settled = self._plan_settle()
-        if self._canary_of_something_else:
+        if self.asked_percent is not None and self.other_differences():
             return Refuse(f"a canary of something else than the look is on ({self.asked_percent} %)")
         if not isinstance(settled, Done):
             return settled
@@ -207,13 +214,11 @@ class KnativeState:
         return Change("replace", changed, f"promote {shown(self.asked_look)}: asked for all the traffic")
 
     def _plan_rollback(self, goal: Rollback) -> Step:
+        old_look = self.look_of(self.stable)
         if goal.only not in (None, self.asked_look):
-            if self.asked_percent or self.asked_look != self.look_of(self.stable):
+            if self.asked_percent or self.asked_look != old_look:
                 return Refuse(f"{goal.only} is not what is being rolled out any more: {self.summary()}")
             return self._plan_settle()
-        if self._canary_of_something_else:
-            return Refuse(f"a canary of something else than the look is on ({self.asked_percent} %)")
-        old_look = self.look_of(self.stable)
         if self.asked_percent is None and self.asked_look == self.look_of(self.rolled_out):
             return self._plan_take_back_promotion()
         if self.asked_look != old_look and self.created == self.rolled_out and not self.synced:
@@ -222,19 +227,24 @@ class KnativeState:
                 return Wait(self._why_not_synced() or "")
             changed = isvc.with_canary_percent(isvc.with_look(self.service, old_look), None)
             return Change("replace", changed, f"take back {shown(self.asked_look)}, which KServe refuses")
-        if self.asked_percent != 0 and self.asked_look != old_look:
+        other = self.other_differences() if self.synced else []
+        if self.asked_look == old_look and not other:
+            return self._plan_settle()
+        if self.asked_percent != 0:
             changed = isvc.with_canary_percent(self.service, 0)
-            return Change(
-                "replace", changed, f"take the traffic from {shown(self.asked_look)}: asked for 0 %"
+            return Change("replace", changed, f"take the traffic from {self.created}: asked for 0 %")
+        if self.rolled_out != self.stable or not self.has_traffic({self.stable: 100}):
+            return Wait(f"waiting for all the traffic at {self.stable} ({shown(old_look)})")
+        if other:
+            return Done(
+                f"{shown(old_look)} has all the traffic again ({self.stable}). The spec still asks for "
+                f"another {', '.join(other)}: put that back, leave `canaryTrafficPercent: 0`, "
+                "and `rollback` once more"
             )
-        if self.asked_look != old_look:
-            if self.rolled_out != self.stable or not self.has_traffic({self.stable: 100}):
-                return Wait(f"waiting for all the traffic at {self.stable} ({shown(old_look)})")
-            changed = isvc.with_look(self.service, old_look)
-            return Change(
-                "replace", changed, f"all traffic is at {shown(old_look)} again; asked for it as the look"
-            )
-        return self._plan_settle()
+        changed = isvc.with_look(self.service, old_look)
+        return Change(
+            "replace", changed, f"{shown(old_look)} has all the traffic again; asked for it as the look"
+        )
 
     def _plan_take_back_promotion(self) -> Step:
         settled = self._plan_settle()
@@ -286,12 +296,6 @@ class KnativeState:
         return Done(f"{look} has {percent} % of the traffic ({self.created}), {stable} {100 - percent} %")
 
     # Small readings.
-
-    @property
-    def _canary_of_something_else(self) -> bool:
-        """Say of a new image: not ours to finish. (At 0 % it is a rollback of ours that goes on.)"""
-        same_look = self.asked_look == self.look_of(self.rolled_out)
-        return bool(self.asked_percent) and same_look and self.created != self.rolled_out
 
     def _why_not_synced(self) -> str | None:
         """What KServe says while it has not handed the spec on to Knative."""

@@ -7,7 +7,7 @@ from rollout.errors import Conflict, NotFound
 
 
 class ObjectStore:
-    """Has the methods of `rollout.api.Api` that `Cluster` uses; selectors choose all, as there is but one service."""
+    """Has the methods of `rollout.api.Api`. Selectors choose all: there is but one service."""
 
     namespace = "test"
 

@@ -1,4 +1,4 @@
-"""Takes plans step by step, in place of `rollout.driver`, with the controllers of a simulated cluster in between."""
+"""Takes plans step by step, with the controllers of a simulated cluster in between."""
 
 from rollout.plan import Change, Done, Refuse
 

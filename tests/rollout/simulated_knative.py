@@ -68,7 +68,7 @@ class SimulatedKnative:
             targets = [{"latestRevision": True, "percent": percent}]
             if percent < 100:
                 targets.append({"revisionName": rolled_out, "percent": 100 - percent})
-        container = {"name": "kserve-container", "env": service["spec"]["predictor"]["model"]["env"]}
+        container = {"name": "kserve-container", **service["spec"]["predictor"]["model"]}
         spec = {"template": {"spec": {"containers": [container]}}, "traffic": targets}
         if ("KnativeService", NAME) not in self.store.objects:
             self.store.create({"kind": "KnativeService", "metadata": {"name": NAME}, "spec": spec})

@@ -1,4 +1,4 @@
-"""What KServe, Deployments and a gateway do in Standard mode with a service and its canary, a step at a time."""
+"""What KServe, Deployments and a gateway do in Standard mode, a step at a time."""
 
 import copy
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rollout import inference_service as isvc
 from rollout.plan import Canary, Done, Promote, Refuse, Rollback, Wait
 from tests.rollout.planning import reach, take_moves
 from tests.rollout.simulated_knative import CONTROLLERS, SimulatedKnative
@@ -76,15 +77,39 @@ def test_what_does_not_fit_the_state_is_refused():
     )
 
 
-def test_a_canary_of_a_new_image_is_not_finished_by_a_look():
+def test_a_canary_of_more_than_a_look_is_taken_back_as_far_as_is_safe():
     simulated = SimulatedKnative(NOTO)
-    service = simulated.store.get("InferenceService", "emoji")
-    service["spec"]["predictor"]["canaryTrafficPercent"] = 20
-    service["spec"]["predictor"]["model"]["env"].append({"name": "OTHER", "value": "1"})
+    before = simulated.store.get("InferenceService", "emoji")
+    service = isvc.with_canary_percent(isvc.with_look(before, OPEN), 20)
+    service["spec"]["predictor"]["model"]["args"] = ["--request_timeout=0.05"]
     simulated.store.replace(service)
     simulated.settle()
-    assert isinstance(reach(simulated, Canary(OPEN, 10))[-1], Refuse)
-    assert isinstance(reach(simulated, Rollback())[-1], Refuse)
+    assert simulated.shares() == ({NOTO: 80, OPEN: 20}, 0)
+    assert isinstance(reach(simulated, Canary(OTHER, 10))[-1], Refuse)
+    assert isinstance(reach(simulated, Canary(OPEN, 30))[-1], Done)
+    for _ in range(2):
+        last = reach(simulated, Rollback(only=OPEN))[-1]
+        assert isinstance(last, Done)
+        assert "notoemoji@1 has all the traffic again" in last.text
+        assert "still asks for another args: put that back" in last.text
+        assert simulated.shares() == ({NOTO: 100}, 0)
+    service = simulated.store.get("InferenceService", "emoji")
+    simulated.store.replace({**service, "spec": isvc.with_canary_percent(before, 0)["spec"]})
+    assert isinstance(reach(simulated, Rollback())[-1], Done)
+    assert simulated.store.get("InferenceService", "emoji")["spec"] == before["spec"]
+
+
+def test_a_canary_of_a_new_image_alone_is_none_of_a_look():
+    simulated = SimulatedKnative(NOTO)
+    service = isvc.with_canary_percent(simulated.store.get("InferenceService", "emoji"), 20)
+    service["spec"]["predictor"]["model"]["image"] = "new"
+    simulated.store.replace(service)
+    simulated.settle()
+    assert reach(simulated, Canary(OPEN, 10)) == [
+        Refuse("a canary of something else than the look is on (20 %)")
+    ]
+    assert "still asks for another image" in reach(simulated, Rollback())[-1].text
+    assert isvc.canary_percent(simulated.store.get("InferenceService", "emoji")) == 0
 
 
 def test_a_look_that_never_gets_ready_gets_no_traffic_says_why_and_can_be_rolled_back():
