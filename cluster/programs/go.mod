@@ -4,7 +4,7 @@ module cluster-programs
 go 1.26.4
 
 require (
-	github.com/coredns/coredns v1.14.3
+	github.com/coredns/coredns v1.14.1
 	github.com/spf13/cobra v1.10.2
 	go.etcd.io/etcd/server/v3 v3.6.10
 	k8s.io/client-go v0.35.3
