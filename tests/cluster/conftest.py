@@ -1,5 +1,6 @@
 """The cluster, the service deployed in it once for all tests, the judge, and the report."""
 
+import json
 import os
 import platform
 import time
@@ -96,9 +97,22 @@ def emoji(deployed: Service) -> Service:
 
 
 def write_kustomization(folder: Path, namespace: str) -> None:
-    """The overlay in another namespace: what a user's own kustomization would be."""
+    """The overlay in another namespace, as a user's own kustomization would have it.
+
+    With one pod of each part: what a load shows then isn't another pod's start.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    base = os.path.relpath(ROOT / OVERLAY, folder)
-    (folder / "kustomization.yaml").write_text(
-        f"resources: [{base}]\nnamespace: {namespace}\n", encoding="utf-8"
-    )
+    parts = ("predictor", "transformer") if MODE == "Knative" else ("predictor",)
+    bounds = [
+        {"op": "add", "path": f"/spec/{part}/{bound}", "value": 1}
+        for part in parts
+        for bound in ("minReplicas", "maxReplicas")
+    ]
+    kustomization = {
+        "resources": [os.path.relpath(ROOT / OVERLAY, folder)],
+        "namespace": namespace,
+        "patches": [
+            {"target": {"kind": "InferenceService", "name": "emoji"}, "patch": json.dumps(bounds)},
+        ],
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(kustomization, indent=1), encoding="utf-8")

@@ -5,8 +5,6 @@ from tests.cluster.pictures import Ingress
 from tests.cluster.service import KSERVE, NAME, START_S, Service
 
 KNATIVE = "serving.knative.dev/v1"
-PREDICTOR, TRANSFORMER = (1, 3, 4), (1, 2, 32)
-"""Least and most pods of a part, and the requests at once that one is meant for, in the overlay `local`."""
 
 
 class KnativeService(Service):
@@ -66,28 +64,23 @@ class KnativeService(Service):
         return False
 
     def hold(self, pods: int) -> None:
-        """By the least scale of both parts."""
-        self.scale("transformer", pods, *TRANSFORMER[1:])
-        self.scale("predictor", pods, *PREDICTOR[1:])
+        """By equal bounds of the autoscaler."""
+        self.scale(predictor=(pods, pods), transformer=(pods, pods))
 
-    def release(self) -> None:
-        """Back to the scales of the overlay `local`."""
-        self.scale("transformer", *TRANSFORMER)
-        self.scale("predictor", *PREDICTOR)
-
-    def scale(self, component: str, least: int, most: int, target: int) -> None:
-        """The bounds of a part, and how many requests at once one pod is meant for; waits until they hold."""
-        change = {
-            "minReplicas": least,
-            "maxReplicas": most,
-            "scaleMetric": "concurrency",
-            "scaleTarget": target,
-        }
-        now = self.spec()["spec"][component]
-        if {name: now.get(name) for name in change} != change:
-            generation = self._generation(component)
-            self.patch({"spec": {component: change}})
-            until("KServe hands the scale on", lambda: self._generation(component) > generation, 60)
+    def scale(self, *, predictor: tuple[int, int], transformer: tuple[int, int], target: int = 4) -> None:
+        """Least and most pods of both parts, and the requests at once that a predictor's pod is meant for."""
+        parts = {"predictor": predictor, "transformer": transformer}
+        before, spec = {part: self._generation(part) for part in parts}, self.spec()["spec"]
+        change = {part: {"minReplicas": least, "maxReplicas": most} for part, (least, most) in parts.items()}
+        change["predictor"]["scaleTarget"] = target
+        self.patch({"spec": change})
+        for part, bounds in change.items():
+            if not bounds.items() <= spec[part].items():
+                until(
+                    f"KServe hands the scale of the {part} on",
+                    lambda part=part: self._generation(part) > before[part],
+                    60,
+                )
         self.wait()
 
     def _generation(self, component: str) -> int:

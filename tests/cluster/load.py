@@ -36,12 +36,21 @@ class Load:
 
     Args:
         rate: requests a second, sent at even times whether the earlier ones are answered or not.
+        at_once: instead of a rate: so many requests are always under way.
     """
 
-    def __init__(self, ingress: Ingress, questions: Sequence[Question], rate: float) -> None:
+    def __init__(
+        self,
+        ingress: Ingress,
+        questions: Sequence[Question],
+        rate: float | None = None,
+        *,
+        at_once: int = 0,
+    ) -> None:
         self._ingress = ingress
         self._questions = itertools.cycle(questions)
         self._rate = rate
+        self._at_once = at_once
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load")
         self._began = 0.0
@@ -68,14 +77,20 @@ class Load:
 
     async def _run(self) -> None:
         async with self._ingress.http() as client, asyncio.TaskGroup() as group:
-            while not self._stop.is_set():
-                group.create_task(self._one(client, next(self._questions)))
-                self.sent += 1
+            for _ in range(self._at_once):
+                group.create_task(self._one_after_another(client))
+            while self._rate and not self._stop.is_set():
+                group.create_task(self._one(client))
                 due = self._began + self.sent / self._rate
                 await asyncio.to_thread(self._stop.wait, max(0.0, due - time.monotonic()))
 
-    async def _one(self, client: httpx.AsyncClient, question: Question) -> None:
-        self.outcomes.append(await outcome(self._ingress, client, question, self._began))
+    async def _one_after_another(self, client: httpx.AsyncClient) -> None:
+        while not self._stop.is_set():
+            await self._one(client)
+
+    async def _one(self, client: httpx.AsyncClient) -> None:
+        self.sent += 1
+        self.outcomes.append(await outcome(self._ingress, client, next(self._questions), self._began))
 
 
 def burst(ingress: Ingress, questions: Sequence[Question], count: int, at_once: int) -> list[Outcome]:

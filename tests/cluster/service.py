@@ -53,11 +53,7 @@ class Service(ABC):
 
     @abstractmethod
     def hold(self, pods: int) -> None:
-        """Have so many pods of each part, and no fewer."""
-
-    @abstractmethod
-    def release(self) -> None:
-        """Have as many pods as the overlay says."""
+        """Have so many pods of each part, whatever the load."""
 
     def spec(self) -> dict[str, Any]:
         """The InferenceService as it stands in the API server."""

@@ -10,8 +10,6 @@ from tests.cluster.service import KSERVE, NAME, START_S, Service
 
 GATEWAY = "gateway.networking.k8s.io/v1"
 HOST = "emoji.example.com"
-LEAST, MOST = 2, 4
-"""Pods in the overlay `standard`."""
 
 
 class StandardService(Service):
@@ -66,13 +64,6 @@ class StandardService(Service):
 
     def hold(self, pods: int) -> None:
         """By equal bounds of the autoscaler."""
-        self._scale(pods, pods)
-
-    def release(self) -> None:
-        """Back to the bounds of the overlay."""
-        self._scale(LEAST, MOST)
-
-    def _scale(self, least: int, most: int) -> None:
-        self.patch({"spec": {"predictor": {"minReplicas": least, "maxReplicas": most}}})
-        until(f"at least {least} pods are ready", lambda: len(self.ready_pods("predictor")) >= least, START_S)
+        self.patch({"spec": {"predictor": {"minReplicas": pods, "maxReplicas": pods}}})
+        until(f"{pods} pods are ready", lambda: len(self.ready_pods("predictor")) == pods, START_S)
         self.wait()

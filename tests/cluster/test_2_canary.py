@@ -44,7 +44,7 @@ def test_canary(emoji: Service, judge: Judge, evidence: Section) -> None:
 
     idle = burst(ingress, LIGHT, 8, 1)
     assert failed(idle) == []
-    rate = 0.5 / quantile(idle, 0.5)
+    rate = 0.3 / quantile(idle, 0.5)
     evidence.fact("one picture of the load, median s", round(quantile(idle, 0.5), 2))
 
     switch(emoji, evidence, rate, "canary", "--to", CANARY, "--percent", "10")

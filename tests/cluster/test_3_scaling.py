@@ -5,11 +5,12 @@ import time
 import pytest
 
 from tests.cluster.cluster import until
-from tests.cluster.knative import PREDICTOR, TRANSFORMER, KnativeService
+from tests.cluster.knative import KnativeService
 from tests.cluster.load import Load, burst, failed
 from tests.cluster.modes import only_knative
 from tests.cluster.questions import LIGHT
 from tests.cluster.report import Section
+from tests.cluster.service import START_S
 
 pytestmark = [pytest.mark.cluster, only_knative]
 
@@ -24,8 +25,7 @@ def none_left(service: KnativeService, *components: str) -> bool:
 def test_scale_to_zero(emoji: KnativeService, evidence: Section) -> None:
     """No pods without requests; the first request after that succeeds: the cold start, measured"""
     ingress = emoji.ingress()
-    emoji.scale("transformer", 0, *TRANSFORMER[1:])
-    emoji.scale("predictor", 0, *PREDICTOR[1:])
+    emoji.scale(predictor=(0, 1), transformer=(0, 1))
     try:
         assert failed(burst(ingress, LIGHT, 2, 1)) == []
         began = time.monotonic()
@@ -45,24 +45,22 @@ def test_scale_to_zero(emoji: KnativeService, evidence: Section) -> None:
         assert failed([first, *others]) == []
         evidence.load("6 requests at once from zero", [first, *others])
     finally:
-        emoji.release()
+        emoji.hold(1)
 
 
 def test_scale_out(emoji: KnativeService, evidence: Section) -> None:
     """More than one request at once brings a second predictor pod; without load it goes again"""
-    emoji.scale("predictor", 1, 3, 1)
+    emoji.scale(predictor=(1, 3), transformer=(1, 1), target=1)
     until("one predictor pod", lambda: len(emoji.ready_pods("predictor")) == 1, TO_ZERO_S)
     ingress = emoji.ingress()
-    (alone,) = burst(ingress, LIGHT, 1, 1)
-    assert failed([alone]) == []
-    with Load(ingress, LIGHT, 2 / alone.took) as load:
-        until("two pods are ready", lambda: len(emoji.ready_pods("predictor")) >= 2, 300)
+    with Load(ingress, LIGHT, at_once=3) as load:
+        until("two pods are ready", lambda: len(emoji.ready_pods("predictor")) >= 2, START_S)
         evidence.fact("start of the load to the second pod, s", round(load.clock, 1))
         pods = {pod.metadata.name for pod in emoji.ready_pods("predictor")}
-    evidence.load("load while scaling out", load.outcomes)
+    evidence.load("load of 3 requests at once", load.outcomes)
     assert failed(load.outcomes) == []
     evidence.fact("predictor pods under load", sorted(pods))
     began = time.monotonic()
     until("one pod is left", lambda: len(emoji.pods("predictor")) == 1, TO_ZERO_S)
     evidence.fact("end of the load to one pod, s", round(time.monotonic() - began, 1))
-    emoji.release()
+    emoji.hold(1)

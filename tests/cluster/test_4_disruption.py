@@ -22,15 +22,15 @@ def two_pods(deployed: Service) -> Iterator[Service]:
     deployed.hold(2)
     settle(deployed)
     yield deployed
-    deployed.release()
+    deployed.hold(1)
 
 
 @pytest.fixture
 def rate(two_pods: Service) -> float:
-    """Half of what one pod can do, in requests a second."""
+    """A third of what one pod can do alone, in requests a second."""
     alone = burst(two_pods.ingress(), LIGHT, 6, 1)
     assert failed(alone) == []
-    return 0.5 / quantile(alone, 0.5)
+    return 0.3 / quantile(alone, 0.5)
 
 
 def settle(service: Service) -> None:

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -84,10 +85,19 @@ def test_a_load_has_an_outcome_for_each_request_it_sent() -> None:
     script = [GOOD, BAD["no reply"], GOOD, BAD["503"]] * 50
     with server(script) as ingress, Load(ingress, [Question("a cat", SEED)], 100.0) as load:
         while len(load.outcomes) < 20:
-            pass
+            time.sleep(0.01)
     assert load.sent == len(load.outcomes) >= 20
     assert len(failed(load.outcomes)) + by_lora(load.outcomes).total() == load.sent
     assert abs(len(failed(load.outcomes)) - load.sent / 2) <= 1
+
+
+def test_a_load_of_so_many_at_once() -> None:
+    script = [GOOD, BAD["503"]] * 200
+    with server(script) as ingress, Load(ingress, [Question("a cat", SEED)], at_once=3) as load:
+        while len(load.outcomes) < 20:
+            time.sleep(0.01)
+    assert 20 <= load.sent == len(load.outcomes) <= 400
+    assert len(failed(load.outcomes)) + by_lora(load.outcomes).total() == load.sent
 
 
 def test_nobody_there_is_a_failure() -> None:
