@@ -79,9 +79,11 @@ class Load:
         async with self._ingress.http() as client, asyncio.TaskGroup() as group:
             for _ in range(self._at_once):
                 group.create_task(self._one_after_another(client))
-            while self._rate and not self._stop.is_set():
+            for number in itertools.count(1):
+                if not self._rate or self._stop.is_set():
+                    break
                 group.create_task(self._one(client))
-                due = self._began + self.sent / self._rate
+                due = self._began + number / self._rate
                 await asyncio.to_thread(self._stop.wait, max(0.0, due - time.monotonic()))
 
     async def _one_after_another(self, client: httpx.AsyncClient) -> None:
