@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -653,7 +653,7 @@ def test_a_plain_base_is_served_under_one_name_and_stops_on_ctrl_c(
 
 
 def test_a_stopping_server_is_not_ready_and_finishes_what_it_began(model_dir: Path, tmp_path: Path) -> None:
-    flags = ["--drain_delay", "3", "--grace_period", "120", "--hang_timeout", "0.0001"]
+    flags = ["--drain_delay", "10", "--grace_period", "120", "--hang_timeout", "0.0001"]
     with running(tmp_path / "log", "--model_dir", str(model_dir), *flags) as server:
         assert server.http.get("/v2/health/live").status_code == 200
         replies: list[Any] = []
@@ -697,7 +697,7 @@ def refusal(*flags: str, **environment: str) -> str:
     command = [sys.executable, "-m", "predictor", *flags]
     env = os.environ | environment
     done = subprocess.run(
-        command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=300
+        command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
@@ -708,21 +708,10 @@ def refusal(*flags: str, **environment: str) -> str:
 
 def test_what_cannot_be_served_is_refused_with_the_reason(model_dir: Path, tmp_path: Path) -> None:
     assert "model_index.json" in refusal("--model_dir", str(tmp_path))
-    wanted = "default look 'openmoji@2': the store has notoemoji, openmoji, "
-    assert wanted in refusal("--model_dir", str(model_dir), "--default_look", "openmoji@2")
-    assert wanted in refusal("--model_dir", str(model_dir), DEFAULT_LOOK="openmoji@2")
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (lambda file: file.write_bytes(file.read_bytes()[:-1] + b"x"), "adapter.safetensors: SHA-256 is "),
-        (lambda file: file.unlink(), "adapter.safetensors: cannot be read (No such file or directory)"),
-    ],
-)
-def test_a_damaged_look_is_refused_with_the_reason(
-    model_dir: Path, tmp_path: Path, damage: Callable[[Path], Any], reason: str
-) -> None:
+    missing = refusal("--model_dir", str(model_dir), DEFAULT_LOOK="openmoji@2")
+    assert "default look 'openmoji@2': the store has notoemoji, openmoji, " in missing
     shutil.copytree(model_dir, tmp_path / "models")
-    damage(tmp_path / "models" / "loras" / "openmoji" / "1" / "adapter.safetensors")
-    assert reason in refusal("--model_dir", str(tmp_path / "models"), DEFAULT_LOOK="openmoji@1")
+    adapter = tmp_path / "models" / "loras" / "openmoji" / "1" / "adapter.safetensors"
+    adapter.write_bytes(adapter.read_bytes()[:-1] + b"x")
+    damaged = refusal("--model_dir", str(tmp_path / "models"), DEFAULT_LOOK="openmoji@1")
+    assert f"{adapter}: SHA-256 is " in damaged

@@ -403,7 +403,7 @@ def test_sigterm_lets_requests_finish_and_ends_with_zero(small_predictor: Proces
 def test_a_stopping_server_is_not_ready_and_serves_what_still_arrives(
     small_predictor: Process, tmp_path: Path
 ) -> None:
-    flags = ("--predictor_host", f"127.0.0.1:{small_predictor.grpc_port}", "--drain_delay", "3")
+    flags = ("--predictor_host", f"127.0.0.1:{small_predictor.grpc_port}", "--drain_delay", "8")
     ask = "/v2/models/emoji/infer"
     with (
         serving("transformer", *flags, log=tmp_path / "log", wait_for="/v2/health/ready") as server,
