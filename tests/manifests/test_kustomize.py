@@ -159,6 +159,15 @@ def test_a_knative_predictor_is_reached_from_inside_only() -> None:
         assert "networking.knative.dev/visibility" not in spec["transformer"]["labels"]
 
 
+@pytest.mark.parametrize("setting", every_setting())
+def test_kserve_takes_none_of_our_services_for_one_of_many_models(setting: str) -> None:
+    for item in render(setting):
+        if item["kind"] == "InferenceService":
+            predictor = item["spec"]["predictor"]
+            # as its IsMMSPredictor has it; its agent would be added, which waits for models that never come
+            assert "storageUris" in predictor or predictor["model"]["modelFormat"]["name"] == "huggingface"
+
+
 def test_gpu_goes_to_the_canary_as_well() -> None:
     objects = kustomize(*STANDARD, "components/canary/standard", "components/gpu")
     for name in ("emoji", "emoji-canary"):
