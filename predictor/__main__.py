@@ -1,5 +1,6 @@
 """`python -m predictor --model_dir weights/embedded`: the predictor's process."""
 
+import logging
 import os
 import signal
 import sys
@@ -10,12 +11,16 @@ def main() -> None:
     # A pod's first process ignores SIGTERM unless it handles it, which the server will once it is loaded.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     try:
-        _serve()
+        status = _serve()
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        status = 128 + signal.SIGINT
+    # All is stopped. Python would spend seconds of computing on taking torch's modules apart.
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(status)
 
 
-def _serve() -> None:
+def _serve() -> int:
     from predictor.checkpoint import UnsupportedCheckpoint
     from predictor.edge import PortInUse, configure_logging
     from predictor.errors import ServingError
@@ -29,7 +34,9 @@ def _serve() -> None:
     try:
         build_server(settings).start()
     except (UnsupportedCheckpoint, UnusableLook, WeightsError, PortInUse, ServingError) as error:
-        sys.exit(f"predictor: {error}")
+        print(f"predictor: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
