@@ -86,7 +86,7 @@ def _change(cluster: Cluster, driver: Driver, options: argparse.Namespace) -> in
         return error.exit_status
     except RolledBack as error:
         _record(cluster, "Warning", "RolledBack", str(error))
-        print(f"rolled back: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return error.exit_status
     _record(cluster, "Normal", f"Rollout{options.command.capitalize()}", reached)
     return 0

@@ -19,11 +19,6 @@ from rollout.verdict import Limits, Pace, decide, judge
 READ_SECONDS = 5.0
 
 
-def steps_left(steps: Sequence[int], percent: int) -> list[int]:
-    """The steps from a share on: an interrupted command is taken up at the step where it was."""
-    return [step for step in steps if step >= percent]
-
-
 class Auto:
     """One run."""
 
@@ -44,7 +39,8 @@ class Auto:
             (v.percent for v in state.versions() if v.look == look and state.has_canary(look)), default=0
         )
         now = ""
-        for step in steps_left(self._steps, percent):
+        # An interrupted command is taken up at the step where it was.
+        for step in (step for step in self._steps if step >= percent):
             if step == 100:
                 now = self._driver.reach(Promote())
             else:

@@ -51,9 +51,9 @@ def _pod_problem(pod: Json) -> tuple[int, str]:
     if status.get("phase") == "Failed":
         why = plain(status.get("message", "")) or status.get("reason", "no reason given")
         return 2, f"pod {name} failed: {why}"
-    for container in containers:
-        if "running" in container.get("state", {}) and not container.get("ready"):
-            return 1, f"pod {name}: {container['name']} runs and is not ready yet"
+    own = status.get("containerStatuses", [])
+    if own and all("running" in container.get("state", {}) for container in own):
+        return 1, f"pod {name} runs and is not ready yet"
     return 0, f"pod {name} is starting"
 
 

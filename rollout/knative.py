@@ -168,10 +168,8 @@ class KnativeState:
     def problem(self, name: str) -> str:
         """Why a revision isn't ready."""
         ready = self._condition(self._revision(name), "Ready")
-        said = (
-            plain(f"{ready.get('reason', '')}: {ready.get('message', '')}") if ready.get("reason") else None
-        )
-        return why_not_ready(self._pods(name)) or said or f"revision {name} is starting"
+        said = plain(": ".join(filter(None, (ready.get("reason"), ready.get("message")))))
+        return why_not_ready(self._pods(name)) or said or f"Knative takes up {name}"
 
     # The plans.
 

@@ -50,7 +50,7 @@ ENDED = {
             "pod p cannot be scheduled: 0/1 nodes: Insufficient cpu.",
         ),
         (pod(container({"waiting": {"reason": "ContainerCreating"}})), "pod p is starting"),
-        (pod(container({"running": {}})), "pod p: kserve-container runs and is not ready yet"),
+        (pod(container({"running": {}})), "pod p runs and is not ready yet"),
         (pod(phase="Failed", reason="Evicted", message="low on memory"), "pod p failed: low on memory"),
     ],
 )
