@@ -24,8 +24,15 @@ export KUBECONFIG=$CONF/admin.kubeconfig
 export PATH=$BIN:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin:$PATH:/usr/local/go/bin
 
 ctr() { command ctr --address "$RUN/containerd.sock" --namespace k8s.io "$@"; }
-# apply FILE: server-side, since the big CRDs do not fit into the annotation of a client-side apply
-apply() { kubectl apply --server-side --force-conflicts -f "$1"; }
+# apply FILE: once for each content of the file, since controllers change some of what they are given (the rules of their
+# webhooks, say). Server-side: the big CRDs do not fit into the annotation of a client-side apply.
+apply() {
+  local stamp=$STATE/applied/${1//\//_}
+  ! cmp -s "$1" "$stamp" || return 0
+  kubectl apply --server-side --force-conflicts -f "$1"
+  mkdir -p "$STATE/applied"
+  cp "$1" "$stamp"
+}
 # established FILE: waits for the types in it. `kubectl wait` fails on one so new that it has no conditions yet.
 established() {
   for _ in {1..120}; do

@@ -40,21 +40,22 @@ def with_images(value: Any, prefix: str, tag: str, envoy: str) -> Any:
     return value
 
 
-def shrink(deployment: Manifest) -> None:
-    """Makes a deployment fit a small node, start soon and stop soon."""
+def fit(deployment: Manifest) -> None:
+    """Makes a deployment fit a small and busy node, start soon and stop soon."""
     pod = deployment["spec"]["template"]["spec"]
+    pod["terminationGracePeriodSeconds"] = 10
     for container in pod["containers"]:
-        container["resources"]["requests"] = {"cpu": "10m", "memory": "40Mi"}
-        container["resources"].get("limits", {}).pop("cpu", None)  # a throttled start trips the probes
+        # The request is also the weight against the models' pods when they take all there is.
+        container["resources"]["requests"] = {"cpu": "50m", "memory": "40Mi"}
+        container["resources"].get("limits", {}).pop("cpu", None)
         container["imagePullPolicy"] = "IfNotPresent"
         if "readinessProbe" in container:
-            container["readinessProbe"].update(initialDelaySeconds=1, periodSeconds=2)
-    match deployment["metadata"]["name"]:
-        case "activator":
-            pod["terminationGracePeriodSeconds"] = 10
-        case "3scale-kourier-gateway":
-            # Its preStop hook needs a shell, which the image lacks.
-            pod["containers"][0].pop("lifecycle", None)
+            container["readinessProbe"].update(initialDelaySeconds=1, periodSeconds=2, timeoutSeconds=10)
+        if "livenessProbe" in container:
+            container["livenessProbe"].update(timeoutSeconds=10, failureThreshold=12)
+    if deployment["metadata"]["name"] == "3scale-kourier-gateway":
+        # Its preStop hook needs a shell, which the image lacks.
+        pod["containers"][0].pop("lifecycle", None)
 
 
 def configure(config: Manifest, settings: dict[str, str]) -> None:
@@ -101,7 +102,7 @@ def main() -> None:
             if kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget"):  # one node, one of each
                 continue
             if kind == "Deployment":
-                shrink(manifest)
+                fit(manifest)
             if kind == "ConfigMap":
                 configure(manifest, settings.get(name, {}))
             if kind == "Service" and name == "kourier":

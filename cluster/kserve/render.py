@@ -79,11 +79,11 @@ def keep_manager(deployment: Manifest, image: str) -> None:
         imagePullPolicy="IfNotPresent",
         args=["--leader-elect", "--metrics-addr=:8080"],
         # Its CPU limit of 100m makes the start slow.
-        resources={"requests": {"cpu": "20m", "memory": "100Mi"}, "limits": {"memory": "1Gi"}},
+        resources={"requests": {"cpu": "50m", "memory": "100Mi"}, "limits": {"memory": "1Gi"}},
     )
-    for probe, period in (("livenessProbe", 10), ("readinessProbe", 2)):
-        if probe in manager:
-            manager[probe].update(initialDelaySeconds=2, periodSeconds=period)
+    # Soon ready, and not restarted when the node is busy
+    manager["readinessProbe"].update(initialDelaySeconds=2, periodSeconds=2, timeoutSeconds=10)
+    manager["livenessProbe"].update(initialDelaySeconds=30, timeoutSeconds=10, failureThreshold=12)
 
 
 def main() -> None:

@@ -17,18 +17,16 @@ for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
   flags+=" -X $package.gitVersion=$kubernetes -X $package.gitMajor=1 -X $package.gitMinor=$minor -X $package.gitTreeState=clean"
 done
 
-# build NAME PACKAGE...: unless it was built from these very sources. Go's linker writes a program in place, so an
-# interrupted build could leave half of one: they are moved into place together.
+# build NAME PACKAGE...: unless it was built from these very sources, which Go itself would take long to find out.
+# With its temporary folder on the same file system Go puts a program in place whole or not at all.
+export GOTMPDIR=$STATE/tmp
+mkdir -p "$GOTMPDIR"
 build() {
   local stamp=$BIN/$1.stamp sources
   shift
   sources=$(cat go.mod go.sum build.sh ./*/*.go | sha256sum)
   [ "$(cat "$stamp" 2> /dev/null)" != "$sources" ] || return 0
-  rm -rf "$BIN/new"
-  mkdir "$BIN/new"
-  go build -ldflags "$flags" -o "$BIN/new/" "$@"
-  mv -f "$BIN"/new/* "$BIN/"
-  rmdir "$BIN/new"
+  time go build -ldflags "$flags" -o "$BIN/" "$@"
   echo "$sources" > "$stamp"
 }
 
