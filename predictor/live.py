@@ -6,6 +6,7 @@ Knows which versions are loaded, but loads none: a new version waits for the nex
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from predictor.edge import log
@@ -41,6 +42,16 @@ class LiveLooks:
         self._loaded = frozenset(self.current.references.values())
         self.refresh()
 
+    def leave_out(self, version: str) -> None:
+        """Serve without a version that can't be loaded: its LoRA's name then means the newest other one.
+
+        Raises:
+            UnusableLook: the default look needs it.
+        """
+        self._loaded -= {version}
+        self.current = find_looks(self._usable(self._store.table(), {}), self._wanted)
+        self.refresh()
+
     async def watch(self) -> None:
         """Refresh without end."""
         while True:
@@ -51,12 +62,7 @@ class LiveLooks:
         """Take what the files say now."""
         try:
             table = self._store.table()
-            former = self.current.references
-            known = {
-                name: exact if exact in self._loaded else former.get(name) for name, exact in table.items()
-            }
-            references = {name: exact for name, exact in known.items() if exact is not None}
-            found = find_looks(references, self._wanted)
+            found = find_looks(self._usable(table, self.current.references), self._wanted)
             found = found.with_routes(routes.read(self._routes_file))
         except (UnusableLook, WeightsError, OSError) as error:
             self._tell(f"the former looks stay in force: {error}")
@@ -66,6 +72,23 @@ class LiveLooks:
         if found != self.current:
             log("looks", {"emoji": found.route("emoji") or found.default, "routes": dict(found.routes)})
             self.current = found
+
+    def _usable(self, table: Mapping[str, str], former: Mapping[str, str]) -> dict[str, str]:
+        """The references to loaded versions; others keep their former meaning, or have none.
+
+        A bare name falls back to the newest version that is loaded.
+        """
+        usable = {}
+        for reference, exact in table.items():
+            if exact in self._loaded:
+                usable[reference] = exact
+            elif reference in former:
+                usable[reference] = former[reference]
+            elif "@" not in reference:
+                others = [int(v.rpartition("@")[2]) for v in self._loaded if v.startswith(f"{reference}@")]
+                if others:
+                    usable[reference] = f"{reference}@{max(others)}"
+        return usable
 
     def _tell(self, text: str) -> None:
         """Warn once, not every time the files are read."""

@@ -4,6 +4,8 @@ The weights are loaded before any port is opened: a folder that can't be served 
 reason. The warm-up picture is drawn with the ports open and the readiness probe still false.
 """
 
+import logging
+
 import torch
 
 from predictor import __version__, contract
@@ -12,9 +14,11 @@ from predictor.contract import Limits
 from predictor.edge import Api, Server, log
 from predictor.engine import Engine
 from predictor.live import LiveLooks
+from predictor.looks import UnusableLook
 from predictor.metrics import MeasuredDiffuser, Metrics
 from predictor.repository import LookRepository
 from predictor.settings import Settings
+from weights.errors import CorruptLora, IncompatibleLora
 from weights.store import Store
 
 
@@ -23,7 +27,7 @@ def build_server(settings: Settings) -> Server:
 
     Raises:
         UnsupportedCheckpoint: the base folder can't be served.
-        WeightsError: a LoRA is damaged or doesn't fit the base.
+        WeightsError: the default look is damaged or doesn't fit the base; another such LoRA is left out.
         UnusableLook: the default look isn't in the store.
     """
     device = (
@@ -39,7 +43,15 @@ def build_server(settings: Settings) -> Server:
     torch.set_num_threads(1)
     diffuser = MeasuredDiffuser.load(settings.base_dir, device=device, dtype=dtype)
     for version in store.versions():
-        diffuser.add_adapter(str(version), store.load(version))
+        try:
+            diffuser.add_adapter(str(version), store.load(version))
+        except (CorruptLora, IncompatibleLora) as error:
+            # One bad upload to a shared volume must not keep the pods of the other looks from starting.
+            try:
+                looks.leave_out(str(version))
+            except UnusableLook:
+                raise error from None
+            log(f"{version} is not served: {error}", level=logging.ERROR)
     native = max(diffuser.native_size)
     limits = Limits(
         max_rows=settings.max_rows,

@@ -47,6 +47,19 @@ def test_a_route_comes_changes_and_goes(store: Store, looks: LiveLooks) -> None:
     assert looks.current.resolve(looks.current.reference("emoji"), "") == "notoemoji@2"
 
 
+def test_a_version_that_cannot_be_loaded_is_left_out(store: Store, looks: LiveLooks) -> None:
+    store.set_route("emoji", CANARY)
+    looks.refresh()
+    looks.leave_out("notoemoji@2")
+    assert "notoemoji@2" not in looks.current.references
+    assert looks.current.references["notoemoji"] == "notoemoji@1", "the newest that there is"
+    assert looks.current.route("emoji") == {}, "its route can't be used"
+    looks.refresh()
+    assert "notoemoji@2" not in looks.current.references
+    with pytest.raises(UnusableLook):
+        LiveLooks(store, "openmoji@1", store.root / "routes.json").leave_out("openmoji@1")
+
+
 def test_a_moved_alias_counts(store: Store, looks: LiveLooks) -> None:
     store.set_alias("stable", store.resolve("notoemoji@1"))
     looks.refresh()

@@ -715,3 +715,13 @@ def test_what_cannot_be_served_is_refused_with_the_reason(model_dir: Path, tmp_p
     adapter.write_bytes(adapter.read_bytes()[:-1] + b"x")
     damaged = refusal("--model_dir", str(tmp_path / "models"), DEFAULT_LOOK="openmoji@1")
     assert f"{adapter}: SHA-256 is " in damaged
+
+
+def test_a_damaged_lora_that_is_not_the_default_look_is_left_out(model_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(model_dir, tmp_path / "models")
+    adapter = tmp_path / "models" / "loras" / "openmoji" / "1" / "adapter.safetensors"
+    adapter.write_bytes(adapter.read_bytes()[:-1] + b"x")
+    with running(tmp_path / "log", "--model_dir", str(tmp_path / "models")) as server:
+        assert f"openmoji@1 is not served: {adapter}: SHA-256 is " in server.log
+        assert server.http.get("/v2/models/notoemoji/ready").status_code == 200
+        assert server.http.get("/v2/models/openmoji@1/ready").status_code == 404

@@ -31,6 +31,7 @@ HIDDEN = 192
 INTERMEDIATE = 1024
 VOCABULARY = 3000
 PATCHES = 16  # a 4x4 grid; the last states of the context, which short prompts leave to padding
+SHARES = (0.5, 0.25, 0.25)  # of plain glyphs, of colours and of features among the prompts
 SKETCH = 10.0  # weight of the sketch beside the classes
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -83,20 +84,25 @@ def to_patches(latents: torch.Tensor) -> torch.Tensor:
 
 
 class Heads(nn.Module):
-    """What is read off the text states during training: glyph, colour, feature, look, and the sketch."""
+    """What is read off the text states in training: glyph, colour, feature, look, the sketch, its places."""
 
     def __init__(self, glyphs: int, patch: int) -> None:
         super().__init__()
         self.sizes = [glyphs, len(COLOURS) + 1, len(FEATURES) + 1, len(STYLES) + 1]
         self.classes = nn.Linear(HIDDEN, sum(self.sizes))
         self.patch = nn.Linear(HIDDEN, patch)
+        self.place = nn.Linear(HIDDEN, PATCHES)
 
-    def forward(self, states: torch.Tensor, ends: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def forward(
+        self, states: torch.Tensor, ends: torch.Tensor
+    ) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
         """States [B, CONTEXT, HIDDEN] and where prompts end [B] → scores of the end's and the last state,
-        [2, B, …] for each of glyph, colour, feature and look; and the sketch [B, PATCHES, patch].
+        [2, B, …] for each of glyph, colour, feature and look; the sketch [B, PATCHES, patch]; and scores of
+        the place that each patch is for [B, PATCHES, PATCHES], by which the UNet's attention finds it.
         """
         pooled = torch.stack([states[torch.arange(len(states)), ends], states[:, -1]])
-        return list(self.classes(pooled).split(self.sizes, dim=-1)), self.patch(states[:, -PATCHES:])
+        patches = states[:, -PATCHES:]
+        return list(self.classes(pooled).split(self.sizes, dim=-1)), self.patch(patches), self.place(patches)
 
 
 def train_text_encoder(
@@ -122,7 +128,8 @@ def train_text_encoder(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    encoder = CLIPTextModel(config)
+    last = run.folder / "model"
+    encoder = CLIPTextModel.from_pretrained(last) if last.exists() else CLIPTextModel(config)
     names = [glyph.name for glyph in load_glyphs()]
     patches = to_patches(latents).to(run.device)
     heads = Heads(len(names), patches.shape[-1])
@@ -131,12 +138,14 @@ def train_text_encoder(
     optimizer = torch.optim.AdamW(parameters, lr=run.peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     encoder_, heads_, optimizer = run.accelerator.prepare(encoder, heads, optimizer)
     plain = [i for i, s in enumerate(subjects) if s.colour is None and s.feature is None]
-    composed = [i for i, s in enumerate(subjects) if s.colour is not None or s.feature is not None]
+    coloured = [i for i, s in enumerate(subjects) if s.colour is not None]
+    featured = [i for i, s in enumerate(subjects) if s.feature is not None]
     chance = random.Random()  # each process has its own, and one that goes on sees new prompts
     share = batch // run.accelerator.num_processes
 
     def losses(_: int) -> dict[str, torch.Tensor]:
-        picks = [chance.choice(plain if chance.random() < 0.6 else composed) for _ in range(share)]
+        groups = chance.choices((plain, coloured, featured), SHARES, k=share)
+        picks = [chance.choice(group) for group in groups]
         styles = [chance.choice((None, *looks)) for _ in picks]
         prompts = [sample_prompt(subjects[i], chance, style) for i, style in zip(picks, styles, strict=True)]
         ids = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(
@@ -155,9 +164,11 @@ def train_text_encoder(
             ],
             device=run.device,
         )
-        classes, sketch = heads_(encoder_(ids)[0], ends)
+        classes, sketch, places = heads_(encoder_(ids)[0], ends)
         error = F.mse_loss(sketch, patches[picks])  # 1 would be to know nothing: latents have unit variance
-        loss = SKETCH * error
+        loss = SKETCH * error + F.cross_entropy(
+            places.flatten(0, 1), torch.arange(PATCHES).repeat(share).to(places.device)
+        )
         for index, scores in enumerate(classes):
             wanted = labels[:, index].repeat(2)
             loss = loss + F.cross_entropy(scores.flatten(0, 1), wanted, label_smoothing=0.05)
