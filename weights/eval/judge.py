@@ -23,7 +23,7 @@ FILE = DATA / "judge.safetensors"
 
 def shrink(pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
     """uint8 RGB [N, H, W, 3] → float [N, 3, SIDE, SIDE] in [-1, 1] by area."""
-    whole = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    whole = torch.tensor(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return F.interpolate(whole, size=(SIDE, SIDE), mode="area")
 
 

@@ -57,7 +57,7 @@ class Reconstruction(nn.Module):
 
 def to_tensor(pictures: npt.NDArray[np.uint8], device: torch.device | str = "cpu") -> torch.Tensor:
     """uint8 RGB [N, H, W, 3] → float32 [N, 3, H, W] in [-1, 1]."""
-    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.tensor(pictures, device=device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def picture_loss(drawn: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
