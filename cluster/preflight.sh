@@ -37,23 +37,24 @@ folder=$STATE
 memory=$(awk '$1 == "MemAvailable:" { print int($2 / 1048576) }' /proc/meminfo)
 [ "$memory" -ge 3 ] || [ -S "$RUN/containerd.sock" ] || lack "3 GiB of free memory: $memory GiB are"
 
-capabilities=$((16#$(awk '$1 == "CapEff:" { print $2 }' /proc/self/status)))
-for capability in 1:DAC_OVERRIDE 3:FOWNER 5:KILL 12:NET_ADMIN 13:NET_RAW 18:SYS_CHROOT 21:SYS_ADMIN 27:MKNOD; do
-  [ $((capabilities >> ${capability%:*} & 1)) = 1 ] || lack "the capability CAP_${capability#*:} (a container must be privileged)"
-done
-
-if [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ]; then
-  for controller in cpu cpuset memory pids; do
-    grep -qw $controller /sys/fs/cgroup/cgroup.controllers || lack "the cgroup controller $controller"
-  done
-  [ -w /sys/fs/cgroup/cgroup.subtree_control ] || lack "a writable /sys/fs/cgroup"
-else
-  for controller in cpu cpuset memory pids devices freezer; do
-    [ -w /sys/fs/cgroup/$controller ] || lack "the cgroup controller $controller, mounted and writable at /sys/fs/cgroup/$controller"
-  done
-fi
-
+# What root can do here, in a container say, only root can tell.
 if [ "$(id -u)" = 0 ]; then
+  capabilities=$((16#$(awk '$1 == "CapEff:" { print $2 }' /proc/self/status)))
+  for capability in 1:DAC_OVERRIDE 3:FOWNER 5:KILL 12:NET_ADMIN 13:NET_RAW 18:SYS_CHROOT 21:SYS_ADMIN 27:MKNOD; do
+    [ $((capabilities >> ${capability%:*} & 1)) = 1 ] || lack "the capability CAP_${capability#*:} (a container must be privileged)"
+  done
+
+  if [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ]; then
+    for controller in cpu cpuset memory pids; do
+      grep -qw $controller /sys/fs/cgroup/cgroup.controllers || lack "the cgroup controller $controller"
+    done
+    [ -w /sys/fs/cgroup/cgroup.subtree_control ] || lack "a writable /sys/fs/cgroup"
+  else
+    for controller in cpu cpuset memory pids devices freezer; do
+      [ -w /sys/fs/cgroup/$controller ] || lack "the cgroup controller $controller, mounted and writable at /sys/fs/cgroup/$controller"
+    done
+  fi
+
   unshare --net --pid --mount --fork true 2> /dev/null || lack "namespaces: unshare --net --pid --mount fails"
   # shellcheck disable=SC2016  # the inner shell expands it
   overlay='d=$(mktemp -d -p "$0") && trap "rm -rf $d" EXIT && mkdir $d/{lower,upper,work,merged} \
