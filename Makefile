@@ -23,7 +23,7 @@ export PYTHONUNBUFFERED = 1
 
 .PHONY: help
 help: ## List the targets and the variables
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "Variables, with what they are now:"
 	@printf '  %s\n' PYTHON=$(PYTHON) VENV=$(VENV) DEVICE=$(DEVICE) MODEL_DIR=$(MODEL_DIR) TORCH_INDEX=$(TORCH_INDEX) \
