@@ -15,6 +15,7 @@ from rollout.lease import Lease
 from rollout.plan import Canary, Change, Done, Goal, Refuse, Rollback, Step, Wait
 
 POLL_SECONDS = 0.5
+ROLLBACK_SECONDS = 600.0
 
 
 class Driver:
@@ -42,9 +43,10 @@ class Driver:
         self._stop = stop
         self._timeout = timeout
 
-    def reach(self, goal: Goal) -> str:
+    def reach(self, goal: Goal, timeout: float | None = None) -> str:
         """Go on until the goal is reached; what then is, in a sentence."""
-        deadline = time.monotonic() + self._timeout
+        timeout = self._timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
         told = ""
         while True:
             step = self._next_step(goal)
@@ -62,13 +64,19 @@ class Driver:
                         told = text
             if isinstance(step, Wait):
                 if time.monotonic() > deadline:
-                    raise TimedOut(f"not there after {self._timeout:.0f} s: {text}")
+                    raise TimedOut(f"not there after {timeout:.0f} s: {text}")
                 self.pause(POLL_SECONDS)
 
     def take_back(self, look: str, why: RolloutError | str) -> RolledBack:
         """Roll this look back; what to raise then."""
         self.tell(f"rolling back {look}: {why}")
-        now = self.reach(Rollback(only=look))
+        try:
+            # A short --timeout is meant for the new look, not for the old one's return.
+            now = self.reach(Rollback(only=look), max(self._timeout, ROLLBACK_SECONDS))
+        except TimedOut as error:
+            if any(version.look == look and version.percent for version in self.read().versions()):
+                raise
+            now = f"it has no traffic, and `rollback` finishes the rest: {error}"
         return RolledBack(f"rolled back {look}: {why}. Now {now}")
 
     def reach_canary(self, goal: Canary, keep: bool) -> str:
