@@ -2,8 +2,8 @@
 
     {"emoji": {"notoemoji@1": 90, "openmoji@1": 10}}
 
-is the one document of them all. Knows its JSON form and rules; does not know which versions there are, nor how
-one of them is chosen.
+is the one document of them all. Knows its JSON form and rules; does not know which versions there are, nor
+how one of them is chosen.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@
     <root>/.lock                                  held by the one writer; readers need no lock
     <root>/.tmp-*                                 a write under way, or what a killed one left behind
 
-A change becomes visible by one rename of index.json or routes.json, and what is written before it is not looked
-at, so a reader sees the store as it was or as it is to be. Numbers are never given twice, not even after a removal.
-Does not know checkpoints, key layouts or base models: what is added here was checked before.
+A change becomes visible by one rename of index.json or routes.json, and what is written before it is not
+looked at, so a reader sees the store as it was or as it is to be. Numbers are never given twice, not even
+after a removal. Does not know checkpoints, key layouts or base models: what is added here was checked before.
 """
 
 from __future__ import annotations

@@ -93,7 +93,9 @@ def _traffic(*sets: str) -> tuple[str, int | None]:
 def test_a_canary_in_knative_mode_step_by_step() -> None:
     assert _traffic() == ("notoemoji@1", None)
     assert _traffic("canary.look=openmoji@1", "canary.percent=10") == ("openmoji@1", 10)
-    assert _traffic("look=openmoji@1", "canary.percent=") == ("openmoji@1", None), "promoted: the same revision has all"
+    assert _traffic("look=openmoji@1", "canary.percent=") == ("openmoji@1", None), (
+        "promoted: the same revision has all"
+    )
     assert _traffic("canary.look=openmoji@1", "canary.percent=0") == ("openmoji@1", 0), "rolled back at once"
     assert _traffic("canary.percent=0") == ("notoemoji@1", 0), "the old look starts anew without traffic"
 
