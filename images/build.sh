@@ -27,9 +27,9 @@ find_builder() {
 }
 
 make_base() {
-    local suite=bookworm archive container
+    local suite=bookworm container
     command -v mmdebstrap > /dev/null || die "base needs mmdebstrap (on Debian: apt-get install mmdebstrap)"
-    archive=$(mktemp --suffix .tar)
+    archive=$(mktemp --suffix .tar) # not local: removed when the script ends
     trap 'rm -f "$archive"' EXIT
     mmdebstrap --quiet --variant=minbase --include=ca-certificates,python3,python3-pip \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
@@ -47,14 +47,18 @@ make_base() {
 }
 
 build() {
-    local name=$1 options=() began=$SECONDS
+    local name=$1 options=() began=$SECONDS revision
     if [ "$builder" = buildah ]; then options+=(--isolation chroot --network host --layers); fi
     # A proxy that signs connections with a certificate of its own: pip has to know it, the image hasn't.
     if [ -n "${CA_BUNDLE:-}" ]; then options+=(--secret "id=ca,src=$CA_BUNDLE"); fi
+    # As labels of the command: buildah takes a LABEL of a changed ARG from its cache.
+    options+=(--label "org.opencontainers.image.version=$VERSION")
+    if revision=$(git rev-parse HEAD 2> /dev/null); then
+        options+=(--label "org.opencontainers.image.revision=$revision")
+    fi
     if [ -n "${SOURCE:-}" ]; then options+=(--label "org.opencontainers.image.source=$SOURCE"); fi
     "$builder" build "${options[@]}" --file "$name/Dockerfile" --tag "$REGISTRY/emoji-$name:$VERSION" \
         --build-arg BASE="$BASE" --build-arg VERSION="$VERSION" \
-        --build-arg REVISION="$(git rev-parse HEAD 2> /dev/null || echo unknown)" \
         --build-arg TORCH="${TORCH:-cuda}" --build-arg TORCH_INDEX="${TORCH_INDEX:-}" \
         --build-arg SEQ2SEQ="${SEQ2SEQ:-no}" .
     echo "$REGISTRY/emoji-$name:$VERSION: built in $((SECONDS - began)) s"

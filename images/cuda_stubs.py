@@ -1,4 +1,4 @@
-"""Stand-ins for the CUDA libraries that a CPU process never calls: `python3 images/cuda_stubs.py FOLDER`.
+"""Stand-ins for the CUDA libraries that a CPU process never calls: `python3 cuda_stubs.py FOLDER OUT`.
 
 torch's Linux wheel on PyPI is linked against gigabytes of CUDA libraries: the dynamic linker wants each of
 them, with every function that torch may call, before `import torch` is through. Without a GPU none of them is
@@ -92,15 +92,16 @@ def build(path: Path, versions: dict[str, set[str]]) -> None:
     script.unlink()
 
 
-def main(folder: Path) -> None:
-    """Builds what is missing into the folder where the wheels of CUDA 13 have their libraries."""
-    libraries = folder / "nvidia" / "cu13" / "lib"
+def main(folder: Path, out: Path) -> None:
+    """Builds what `folder` lacks into `out`, to be laid over it: where the wheels have their libraries."""
+    libraries = Path("nvidia", "cu13", "lib")
     torch = sorted((folder / "torch" / "lib").glob("*.so"))
-    missing = missing_libraries(torch, {path.name for path in libraries.iterdir()})
+    missing = missing_libraries(torch, {path.name for path in (folder / libraries).iterdir()})
+    (out / libraries).mkdir(parents=True, exist_ok=True)
     for library, versions in sorted(wanted_functions(torch, missing).items()):
-        build(libraries / library, versions)
+        build(out / libraries / library, versions)
         print(f"{library}: {sum(map(len, versions.values()))} functions")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

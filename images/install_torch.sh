@@ -2,7 +2,7 @@
 # In a build stage: installs torch into a folder, byte-compiled. Usage: install_torch.sh FOLDER LOCK, with
 #   TORCH_INDEX=URL  torch, in the lock's version, from that package index, say one of CPU builds
 #   TORCH=cuda       as locked: with all CUDA libraries
-#   TORCH=cpu        as locked, for a CPU only: stubs instead of CUDA libraries (cuda_stubs.py)
+#   TORCH=cpu        as locked, but without the CUDA libraries that cuda_stubs.py then makes stubs of
 set -euo pipefail
 folder=$1 lock=$2
 here=$(dirname "$0")
@@ -19,9 +19,6 @@ cuda)
 cpu)
     awk '/^[a-z]/ { wanted = /^(torch|nvidia-cuda-runtime|nvidia-cuda-cupti)==/ } wanted' "$lock" > /tmp/torch.txt
     "$here/install.sh" "$folder" /tmp/torch.txt --require-hashes
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends gcc libc6-dev > /dev/null
-    python3 "$here/cuda_stubs.py" "$folder"
     ;;
 *)
     echo "TORCH=${TORCH:-}: must be cuda or cpu" >&2

@@ -25,9 +25,9 @@ def images() -> dict[str, Image]:
 def models(images: dict[str, Image], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A volume that the weights image has filled, as it would a cluster's."""
     volume = tmp_path_factory.mktemp("volume")
-    for folder in ("base", "loras"):
-        (volume / folder).mkdir()
-        (volume / folder).chmod(0o777)
+    for folder in (volume, volume / "base", volume / "loras"):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o777)
     copied = images["weights"].run(volumes={"/mnt/models": (volume, "rw")})
     assert copied.returncode == 0, copied.stderr
     return volume

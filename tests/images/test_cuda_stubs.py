@@ -59,7 +59,10 @@ def installed(tmp_path: Path) -> Path:
 
 def make_stubs(folder: Path) -> str:
     return subprocess.run(
-        [sys.executable, ROOT / "images/cuda_stubs.py", folder], capture_output=True, text=True, check=True
+        [sys.executable, ROOT / "images/cuda_stubs.py", folder, folder],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
 
 

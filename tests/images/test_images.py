@@ -63,9 +63,8 @@ def predictor(
     images: dict[str, Image], models: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("predictor") / "log.txt"
-    with serving(
-        images["predictor"], log, "--log_format=json", volumes={"/mnt/models": (models, "ro")}
-    ) as server:
+    # one thread: on a busy machine several only wait for each other, for long
+    with serving(images["predictor"], log, "--threads=1", volumes={"/mnt/models": (models, "ro")}) as server:
         yield server
 
 
@@ -128,6 +127,7 @@ def test_filling_the_volume_again_changes_nothing(images: dict[str, Image], mode
 
 
 def test_the_predictor_says_why_it_cannot_start(images: dict[str, Image], tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
     done = images["predictor"].run("--enable_grpc=false", volumes={"/mnt/models": (tmp_path, "ro")})
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("predictor: ")
@@ -166,7 +166,7 @@ def test_its_configuration_fits_a_restricted_pod(images: dict[str, Image], name:
     assert labels["title"] == f"emoji-{name}"
     assert labels["licenses"].startswith("Apache-2.0")
     assert labels["version"] == images[name].name.rpartition(":")[2]
-    assert len(labels["revision"]) in (40, len("unknown"))
+    assert re.fullmatch("[0-9a-f]{40}", labels["revision"])
 
 
 @pytest.mark.parametrize("name", SERVERS)
