@@ -19,7 +19,7 @@ from rollout.api import Api
 from rollout.errors import Conflict, NotFound, Refused, RolloutError, Unavailable
 from rollout.plan import Json
 
-SECONDS = 30
+SECONDS = 60
 """A Lease that was not renewed for so long belongs to a command that died."""
 RENEW_SECONDS = 5.0
 
@@ -70,7 +70,13 @@ class Lease:
         try:
             self._lease = self._api.replace({**self._lease, "spec": self._spec()})
             self._renewed = time.monotonic()
-        except (Conflict, NotFound) as error:
+        except Conflict:
+            # Ours all the same where an earlier renewal arrived, and its answer did not.
+            held = self._api.get("Lease", self._name)
+            if held["spec"].get("holderIdentity") != self._holder:
+                raise Refused(f"another rollout took over (Lease {self._name})") from None
+            self._lease = held
+        except NotFound as error:
             raise Refused(f"another rollout took over (Lease {self._name})") from error
         except Unavailable:
             if time.monotonic() - self._renewed > SECONDS:

@@ -127,7 +127,7 @@ def test_a_second_rollout_is_refused_while_one_is_at_work_and_not_after_it_died(
     process.kill()
     process.communicate()
     (lease,) = leases(server)
-    long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=31)
+    long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=61)
     lease["spec"]["renewTime"] = long_ago.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     server.simulated.store.replace(lease)
     assert run("rollback")[0] == 0
