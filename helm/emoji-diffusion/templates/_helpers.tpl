@@ -32,7 +32,8 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
-{{/* What every server's container has. (port, seconds to start in, timeout of the readiness probe) */}}
+{{/* What every server's container has. (port, seconds to start in, timeout of the readiness probe,
+     a port for a liveness probe that only connects: where Knative's traffic is gRPC) */}}
 {{- define "emoji.server" -}}
 startupProbe:
   httpGet: {path: /v2/health/live, port: {{ index . 0 }}}
@@ -45,7 +46,11 @@ readinessProbe:
   timeoutSeconds: {{ index . 2 }}
   failureThreshold: 3
 livenessProbe:
+  {{- if gt (len .) 3 }}
+  tcpSocket: {port: {{ index . 3 }}}
+  {{- else }}
   httpGet: {path: /v2/health/live, port: {{ index . 0 }}}
+  {{- end }}
   periodSeconds: 10
   timeoutSeconds: 10
   failureThreshold: 3
