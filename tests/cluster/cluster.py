@@ -19,6 +19,8 @@ RESTRICTED = {f"pod-security.kubernetes.io/{what}": "restricted" for what in ("e
     "pod-security.kubernetes.io/enforce-version": "latest"
 }
 
+KEEP = bool(os.environ.get("EMOJI_KEEP"))
+
 _Seen = TypeVar("_Seen")
 
 
@@ -43,7 +45,13 @@ class Cluster:
 
     @contextmanager
     def namespace(self, name: str) -> Iterator[str]:
-        """A new namespace where the restricted Pod Security Standard is enforced; removed afterwards."""
+        """A new namespace where the restricted Pod Security Standard is enforced; removed afterwards.
+
+        With EMOJI_KEEP it stays, and is used again as it is: for work on the tests.
+        """
+        if KEEP and self._exists(name):
+            yield name
+            return
         self._remove(name)
         self.core.create_namespace(
             client.V1Namespace(metadata=client.V1ObjectMeta(name=name, labels=RESTRICTED))
@@ -51,12 +59,15 @@ class Cluster:
         try:
             yield name
         finally:
-            if not os.environ.get("KEEP_NAMESPACES"):
+            if not KEEP:
                 self._remove(name)
+
+    def _exists(self, name: str) -> bool:
+        return name in {found.metadata.name for found in self.core.list_namespace().items}
 
     def _remove(self, name: str) -> None:
         # InferenceServices first: a namespace with Knative's pods in it takes minutes to go.
-        if name not in {found.metadata.name for found in self.core.list_namespace().items}:
+        if not self._exists(name):
             return
         self.kubectl("delete", "-n", name, "inferenceservices", "--all", "--wait=true")
         self.kubectl("delete", "-n", name, "pods", "--all", "--grace-period=1", "--wait=false")

@@ -16,7 +16,7 @@ class KnativeService(Service):
 
     def _host(self, name: str) -> str:
         service = self.cluster.object(KSERVE, "inferenceservices", self.namespace, name)
-        return str(service["status"]["url"]).partition("://")[2]
+        return str(service.get("status", {}).get("url", "")).partition("://")[2]
 
     def traffic(self) -> dict[str, int]:
         """Percent of the traffic of each look that has any, as Knative's route has it."""
@@ -48,6 +48,8 @@ class KnativeService(Service):
         names = [f"{NAME}-predictor", f"{NAME}-transformer", f"{NAME}-grpc-predictor"]
         for name in names:
             until(f"{self.namespace}/{name} has settled", lambda name=name: self._settled(name), START_S)
+        for name in (NAME, f"{NAME}-grpc"):
+            until(f"{self.namespace}/{name} has a URL", lambda name=name: self._host(name), START_S)
 
     def _settled(self, name: str) -> bool:
         for found in self.cluster.objects(KNATIVE, "services", self.namespace):

@@ -56,7 +56,7 @@ class Reply:
         assert self.png.endswith(PNG_END)
         with Image.open(io.BytesIO(self.png)) as picture:
             assert picture.format == "PNG"
-            return np.asarray(picture.convert("RGB"))
+            return np.array(picture.convert("RGB"))
 
 
 @dataclass(frozen=True, slots=True)
