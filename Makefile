@@ -38,7 +38,7 @@ run: $(VENV)/run.stamp ## Install, start predictor and transformer, draw the fir
 # The models of the tests are tiny: threads would only wait for each other, for long on a busy machine.
 test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/dev.stamp ## Run all tests that need no cluster and no GPU
-	$(BIN)/python -m pytest -m "not cluster and not gpu" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not (cluster or gpu or images or manifests)" $(PYTEST_ARGS)
 
 .PHONY: clean
 clean: ## Remove the virtual environment, out/ and every cache
