@@ -112,7 +112,7 @@ class Service(ABC):
             "name": "job",
             "image": image,
             "imagePullPolicy": "IfNotPresent",
-            "command": ["python", "-c", WEIGHTS_JOB.read_text(encoding="utf-8"), *arguments],
+            "command": ["python3", "-c", WEIGHTS_JOB.read_text(encoding="utf-8"), *arguments],
             "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],
             "securityContext": {
                 "allowPrivilegeEscalation": False,
