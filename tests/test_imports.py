@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("weights", "predictor", "transformer")
+ROOMS = ("weights", "predictor", "transformer", "rollout")
 LINT = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
 
 
@@ -31,6 +31,7 @@ def test_import_rules_hold() -> None:
     [
         ("weights", "import predictor.errors", "weights <- predictor <- transformer"),
         ("predictor", "import transformer.pictures", "weights <- predictor <- transformer"),
+        ("rollout", "import predictor.contract", "Kubernetes objects only"),
         ("transformer", "import predictor.engine", "not its engine"),
         ("transformer", "import weights.store", "without torch"),
         ("transformer", "import torch", "without torch"),

@@ -151,7 +151,9 @@ def test_blocks_are_found_and_what_is_not_run_is_counted() -> None:
     assert README.count("\n```") == 2 * len(BLOCKS)
     assert {block.language for block in BLOCKS} == {"bash", "python", "json", "text"}
     not_run = [block.code for block in BLOCKS if block.reason is not None]
-    assert not_run == ["make run", "make test", "make run MODEL_DIR=my-model DEVICE=cuda"]
+    *local, cluster = not_run
+    assert local == ["make run", "make test", "make run MODEL_DIR=my-model DEVICE=cuda"]
+    assert "kubectl apply -k" in cluster, "tests/cluster runs the same"
     assert README.count("<!--") == len(not_run)
     assert len(RUN) + len(not_run) + len(REPLIES) + 1 == len(BLOCKS)  # 1: the tree
 
