@@ -102,16 +102,19 @@ class Upstream(ABC):
     async def _metadata(self, model_name: str) -> dict[str, Any]: ...
 
     async def _limited(self, limit_s: float, attempt: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        lost: UpstreamUnavailable | None = None
         try:
             async with asyncio.timeout(limit_s):
                 for retry in range(self._retries):
                     try:
                         return await attempt()
-                    except UpstreamUnavailable:
+                    except UpstreamUnavailable as error:
+                        lost = error
                         await asyncio.sleep(FIRST_BACKOFF_S * 2**retry * random.uniform(0.5, 1.5))
                 return await attempt()
         except TimeoutError:
-            raise UpstreamTimeout(f"the predictor did not answer within {limit_s:g} s") from None
+            # Out of time between the tries: what kept it from answering is that it is not there.
+            raise (lost or UpstreamTimeout(f"the predictor did not answer within {limit_s:g} s")) from None
 
 
 class GrpcUpstream(Upstream):
