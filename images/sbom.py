@@ -70,7 +70,7 @@ def pypi_name(package: Distribution) -> str:
 def python_licenses(metadata: PackageMetadata) -> Iterator[License]:
     """The licence that a package states: as an expression, else in a word, else by classifiers."""
     make = LicenseFactory().make_from_string
-    stated = metadata.get("License-Expression") or metadata.get("License") or ""
+    stated = next((metadata[key] for key in ("License-Expression", "License") if key in metadata), "")
     classifiers = [
         line.rpartition(" :: ")[2]
         for line in metadata.get_all("Classifier") or ()
