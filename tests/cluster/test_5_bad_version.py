@@ -53,7 +53,9 @@ def test_corrupt_adapter(emoji: Service, evidence: Section) -> None:
 
 def test_missing_version(emoji: Service, evidence: Section) -> None:
     """A version that is not in the store: rolled back by itself, with the reason"""
-    status, said = emoji.rollout("canary", "--to", "openmoji@999", "--percent", "10", timeout=900)
+    status, said = emoji.rollout(
+        "canary", "--to", "openmoji@999", "--percent", "10", "--timeout", "120s", timeout=900
+    )
     evidence.fact("rollout canary --to openmoji@999", said.splitlines())
     assert status == 2, said
     assert "openmoji@999" in said
