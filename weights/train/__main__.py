@@ -41,7 +41,7 @@ from weights.train.text_encoder import train_text_encoder
 # stage → steps, peak learning rate, steps between checkpoints
 PLAN: dict[str, tuple[int, float, int]] = {
     "autoencoder": (2400, 2e-3, 250),
-    "text": (1000, 2e-3, 200),
+    "text": (1300, 2e-3, 100),
     "base": (6000, 1e-3, 150),
     "lora-notoemoji": (400, 1e-3, 100),
     "lora-openmoji": (400, 1e-3, 100),

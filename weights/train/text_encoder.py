@@ -128,8 +128,7 @@ def train_text_encoder(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    last = run.folder / "model"
-    encoder = CLIPTextModel.from_pretrained(last) if last.exists() else CLIPTextModel(config)
+    encoder = CLIPTextModel(config)
     names = [glyph.name for glyph in load_glyphs()]
     patches = to_patches(latents).to(run.device)
     heads = Heads(len(names), patches.shape[-1])
