@@ -14,11 +14,17 @@ MAX_REASON = 300
 ORDINARY = {None, "ContainerCreating", "PodInitializing"}
 
 
+def condition(thing: Json, kind: str) -> Json:
+    """The condition of this type in an object's status; empty where there is none."""
+    conditions = thing.get("status", {}).get("conditions", [])
+    return next((c for c in conditions if c["type"] == kind), {})
+
+
 def is_ready(pod: Json) -> bool:
     """Whether the pod gets requests."""
     if "deletionTimestamp" in pod["metadata"]:
         return False
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+    return condition(pod, "Ready").get("status") == "True"
 
 
 def why_not_ready(pods: Iterable[Json]) -> str | None:
@@ -40,9 +46,9 @@ def plain(text: str) -> str:
 def _pod_problem(pod: Json) -> tuple[int, str]:
     """How grave, and what."""
     name, status = pod["metadata"]["name"], pod["status"]
-    for condition in status.get("conditions", []):
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return 2, f"pod {name} cannot be scheduled: {plain(condition.get('message', ''))}"
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return 2, f"pod {name} cannot be scheduled: {plain(scheduled.get('message', ''))}"
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     for container in containers:
         problem = _container_problem(container)

@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from rollout import inference_service as isvc
-from rollout.diagnosis import is_ready, plain, why_not_ready
+from rollout.diagnosis import condition, is_ready, plain, why_not_ready
 from rollout.plan import (
     Canary,
     Change,
@@ -138,7 +138,7 @@ class KnativeState:
     def has_traffic(self, shares: dict[str, int]) -> bool:
         """Whether the traffic is split like this, and the gateways know it."""
         observed = self.knative_service.get("status", {}).get("observedGeneration")
-        routed = self._condition(self.knative_service, "RoutesReady").get("status") == "True"
+        routed = condition(self.knative_service, "RoutesReady").get("status") == "True"
         settled = routed and observed == self.knative_service["metadata"].get("generation")
         return settled and self.traffic == +Counter(shares)
 
@@ -167,7 +167,7 @@ class KnativeState:
 
     def problem(self, name: str) -> str:
         """Why a revision isn't ready."""
-        ready = self._condition(self._revision(name), "Ready")
+        ready = condition(self._revision(name), "Ready")
         said = plain(": ".join(filter(None, (ready.get("reason"), ready.get("message")))))
         return why_not_ready(self._pods(name)) or said or f"Knative takes up {name}"
 
@@ -220,7 +220,7 @@ class KnativeState:
         if self.asked_percent is None and self.asked_look == self.look_of(self.rolled_out):
             return self._plan_take_back_promotion()
         if self.asked_look != old_look and self.created == self.rolled_out and not self.synced:
-            if self._condition(self.service, "PredictorReady").get("reason") != "ReconcileFailed":
+            if condition(self.service, "PredictorReady").get("reason") != "ReconcileFailed":
                 # A revision may be on its way, and without a share it would get all the traffic.
                 return Wait(self._why_not_synced() or "")
             changed = isvc.with_canary_percent(isvc.with_look(self.service, old_look), None)
@@ -299,7 +299,7 @@ class KnativeState:
         """What KServe says while it has not handed the spec on to Knative."""
         if self.synced:
             return None
-        ready = self._condition(self.service, "PredictorReady")
+        ready = condition(self.service, "PredictorReady")
         if ready.get("status") == "False" and ready.get("message"):
             return f"KServe: {plain(ready['message'])}"
         return f"waiting for KServe to ask Knative for {shown(self.asked_look)}"
@@ -311,7 +311,7 @@ class KnativeState:
         return tuple(pod for pod in self.pods if pod["metadata"]["labels"].get(REVISION_LABEL) == name)
 
     def _version(self, name: str, role: Role) -> Version:
-        ready = self._condition(self._revision(name), "Ready").get("status") == "True"
+        ready = condition(self._revision(name), "Ready").get("status") == "True"
         pods = self._pods(name)
         return Version(
             role=role,
@@ -323,8 +323,3 @@ class KnativeState:
             pods=pods,
             problem=None if ready else self.problem(name),
         )
-
-    @staticmethod
-    def _condition(thing: Json, kind: str) -> Json:
-        conditions = thing.get("status", {}).get("conditions", [])
-        return next((c for c in conditions if c["type"] == kind), {})

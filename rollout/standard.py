@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from rollout import inference_service as isvc
-from rollout.diagnosis import is_ready, plain, why_not_ready
+from rollout.diagnosis import condition, is_ready, plain, why_not_ready
 from rollout.plan import (
     Canary,
     Change,
@@ -135,7 +135,7 @@ class StandardState:
         """Why the pods of a service are not all ready and of its look; None when they are."""
         deployment = next((d for d in self.deployments if d["metadata"]["name"] == f"{name}-predictor"), None)
         if deployment is None:
-            ready = _condition(service, "PredictorReady")
+            ready = condition(service, "PredictorReady")
             refused = plain(ready.get("message", "")) if ready.get("status") == "False" else ""
             return f"KServe: {refused}" if refused else f"waiting for KServe to make the Deployment of {name}"
         if isvc.look_in_pod_spec(deployment["spec"]["template"]["spec"]) != isvc.look(service):
@@ -146,7 +146,7 @@ class StandardState:
         updated, every = status.get("updatedReplicas", 0), status.get("replicas", 0)
         if updated == every and status.get("availableReplicas", 0) > 0:
             return None
-        failure = _condition(deployment, "ReplicaFailure")
+        failure = condition(deployment, "ReplicaFailure")
         said = f"{failure.get('reason')}: {plain(failure.get('message', ''))}" if failure else None
         counts = (
             f"{status.get('availableReplicas', 0)} of {every} pods of {name} are available, {updated} are new"
@@ -299,8 +299,3 @@ def _is_taken_up(route: Json) -> bool:
         for condition in parent.get("conditions", [])
         if condition["type"] in ("Accepted", "ResolvedRefs")
     )
-
-
-def _condition(thing: Json, kind: str) -> Json:
-    conditions = thing.get("status", {}).get("conditions", [])
-    return next((c for c in conditions if c["type"] == kind), {})

@@ -14,8 +14,6 @@ after a removal. Does not know checkpoints, key layouts or base models: what is 
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -31,6 +29,7 @@ from typing import TYPE_CHECKING
 from weights import durable, routes
 from weights.errors import CorruptLora, LoraInUse, StoreUnavailable, UnknownLora
 from weights.index import Index
+from weights.lock import writer_lock
 from weights.manifest import MAX_BYTES, NAME, Manifest, check_alias, check_labels, check_name, check_text
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ MANIFEST = "manifest.json"
 INDEX = "index.json"
 ROUTES = "routes.json"
 MAX_ADAPTER_BYTES = 2 << 30
-LOCK_SECONDS = 30.0
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -230,7 +228,7 @@ class Store:
         versions = [reference.split("@") for reference in shares]
         for lora, _ in versions:
             self._existing(lora)
-        with self._locked():
+        with writer_lock(self.root):
             for lora, number in versions:
                 self._known(self._index(lora), lora, int(number))
             self._replace(self.root / ROUTES, routes.to_json({**self.routes(), name: shares}))
@@ -241,7 +239,7 @@ class Store:
         Raises:
             UnknownLora: when there is none of that name.
         """
-        with self._locked():
+        with writer_lock(self.root):
             rest = dict(self.routes())
             if rest.pop(name, None) is None:
                 raise UnknownLora(f"no route {name[:80]!r}", file=self.root / ROUTES)
@@ -346,7 +344,7 @@ class Store:
         """Holds the lock, clears what a killed writer left behind, and gives the index of `name`."""
         if not create:
             self._existing(name)
-        with self._locked(create):
+        with writer_lock(self.root, create):
             index = self._index(name)
             self._sweep(name, index.versions)
             if not index.newest:
@@ -355,41 +353,6 @@ class Store:
                 durable.sync(self.root)
                 self._commit(name, index)
             yield index
-
-    @contextmanager
-    def _locked(self, create: bool = False) -> Iterator[None]:
-        """Holds the lock of the one writer; what the file system refuses inside becomes StoreUnavailable."""
-        try:
-            if create:
-                self.root.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
-                self._lock(lock)
-                yield
-            finally:
-                os.close(lock)
-        except OSError as error:
-            raise StoreUnavailable(
-                f"cannot be written ({error.strerror})",
-                file=error.filename or self.root,
-                remedy="Check the folder's permissions and free space; nothing is left half written",
-            ) from error
-
-    def _lock(self, descriptor: int) -> None:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-                if time.monotonic() > deadline:
-                    raise StoreUnavailable(
-                        f"another writer has held the lock for {LOCK_SECONDS:.0f} s",
-                        file=self.root,
-                        remedy="Wait for it to finish",
-                    ) from None
-            time.sleep(0.05)
 
     def _sweep(self, name: str, versions: tuple[int, ...]) -> None:
         for left in self.root.glob(".tmp-*"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.weights.loras import make_manifest, make_tensors
-from weights import store as store_module
+from weights import lock
 from weights.errors import CorruptLora, InvalidName, LoraInUse, StoreUnavailable, UnknownLora, WeightsError
 from weights.store import Store
 
@@ -269,9 +269,9 @@ def test_leftovers_of_a_killed_writer_go_with_the_next_write(store: Store) -> No
 
 def test_a_second_writer_waits_and_then_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.add(make_tensors(), make_manifest())
-    monkeypatch.setattr(store_module, "LOCK_SECONDS", 0.1)
-    with (store.root / ".lock").open("r+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    monkeypatch.setattr(lock, "LOCK_SECONDS", 0.1)
+    with (store.root / ".lock").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(StoreUnavailable, match="another writer"):
             store.add(make_tensors(), make_manifest())
         assert store.references() == [("notoemoji", 1)]

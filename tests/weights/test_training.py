@@ -12,11 +12,13 @@ from weights.eval.compositions import load_compositions
 from weights.store import Store
 from weights.train.__main__ import Workshop
 from weights.train.autoencoder import build_autoencoder, fold_whitening, to_tensor
-from weights.train.denoiser import build_scheduler, timestep_weights
+from weights.train.denoiser import build_scheduler, build_unet, supervised_loss, timestep_weights
 from weights.train.export import export, unpack
 from weights.train.pictures import Subject, draw, subjects
 from weights.train.prompts import STYLES, glyphs_by_name, plain_phrase, sample_prompt
 from weights.train.run import Average, Run
+from weights.train.supervision import SupervisedUNet, to_cells
+from weights.train.text_encoder import HIDDEN, to_patches
 
 
 def test_nothing_that_the_evaluation_asks_for_is_in_the_training_set():
@@ -151,3 +153,55 @@ def test_the_lora_run_keeps_the_replaced_systems_kind_of_folder(embedded):
     state = embedded.parent / "runs" / "lora-notoemoji" / "state"
     names = {file.name for file in state.iterdir()}
     assert {"pytorch_lora_weights.bin", "pytorch_model.bin", "optimizer.bin", "random_states_0.pkl"} <= names
+
+
+class Pointing(torch.nn.Module):
+    """Stands for to_q or to_k of attention heads: place i points at patch `patches[i]`, -1 at none."""
+
+    def __init__(self, patches, heads, width):
+        super().__init__()
+        one_hot = torch.eye(17, width // heads)[patches] * 100 * (patches >= 0)[:, None]
+        self.register_buffer("points", one_hot.repeat(1, heads))
+
+    def forward(self, hidden):
+        return self.points.expand(len(hidden), -1, -1)
+
+
+def test_supervision_asks_each_place_for_the_state_of_its_own_patch():
+    unet = build_unet()
+    supervised = SupervisedUNet(unet)
+    latents, states = torch.randn(2, 8, 16, 16), torch.randn(2, 32, HIDDEN)
+    steps = torch.tensor([999, 500])
+    for attention in (m.attn2 for m in unet.modules() if hasattr(m, "attn2")):
+        width = attention.to_q.out_features
+        side = 1024 // width  # 256 channels at 4x4, 128 at 8x8
+        wanted = torch.tensor([y * 4 // side * 4 + x * 4 // side for y in range(side) for x in range(side)])
+        attention.to_q = Pointing(wanted, attention.heads, width)
+        attention.to_k = Pointing(torch.tensor([-1] * 16 + list(range(16))), attention.heads, width)
+    _, attended, held = supervised(latents, steps, states, latents)
+    assert attended.max() < 1e-3
+    assert held.shape == (2,)
+    for attention in (m.attn2 for m in unet.modules() if hasattr(m, "attn2")):
+        attention.to_k.points.zero_()
+    _, attended, _ = supervised(latents, steps, states, latents)
+    assert attended.tolist() == pytest.approx([np.log(32)] * 2)  # no state is preferred to another
+    assert torch.equal(to_cells(latents, 4), to_patches(torch.stack([latents, latents]))[..., :128])
+
+
+def test_supervision_teaches_where_to_look_and_leaves_a_plain_unet():
+    torch.manual_seed(0)
+    unet = build_unet()
+    plain = set(unet.state_dict())
+    supervised = SupervisedUNet(unet)
+    optimizer = torch.optim.AdamW(supervised.parameters(), lr=3e-4)
+    batch = (torch.randn(4, 8, 16, 16), torch.randn(4, 32, HIDDEN), torch.tensor([999, 900, 800, 100]))
+    seen = []
+    for _ in range(6):
+        losses = supervised_loss(supervised, build_scheduler(), batch)
+        losses["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seen.append((losses["attended"].item(), losses["held"].item()))
+    assert seen[-1][0] < seen[0][0]
+    assert seen[-1][1] < seen[0][1]
+    assert set(unet.state_dict()) == plain

@@ -24,11 +24,14 @@ from weights.train.autoencoder import to_tensor
 from weights.train.pictures import Subject
 from weights.train.prompts import STYLES, sample_prompt
 from weights.train.run import Average, Run
+from weights.train.supervision import SupervisedUNet
 from weights.train.text_encoder import HIDDEN, encode_prompts
 
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # latents, prompt states, timesteps
 PLAIN_SHARE, COLOUR_SHARE = 0.6, 0.22  # the rest are features
 NO_PROMPT = 0.1  # share of samples without a prompt, for classifier-free guidance
 STYLE_WORDS = 0.8  # share of base samples whose prompt names the look
+ATTENDING, HOLDING = 0.1, 0.3  # weights of the inner layers' losses beside the output's
 NOISY = 0.55  # below 1, timesteps lean to the noisy end, where the prompt decides what is drawn
 SHEET_PROMPTS = (
     "grinning face",
@@ -118,7 +121,7 @@ class Sampler:
             [i for i, s in enumerate(self.subjects) if s.feature is not None],
         ]
 
-    def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def batch(self, size: int) -> Batch:
         """Latents float [B, 8, 16, 16], prompt states [B, 32, HIDDEN], timesteps int64 [B]."""
         weights = (PLAIN_SHARE, COLOUR_SHARE, 1 - PLAIN_SHARE - COLOUR_SHARE)
         groups = self.chance.choices(self._groups, weights, k=size)
@@ -145,17 +148,40 @@ def timestep_weights(scheduler: DDIMScheduler) -> torch.Tensor:
     return torch.where(ratio < 1, torch.tensor(0.7), weights).clamp_min(0.05)
 
 
-def denoising_loss(
-    unet: nn.Module, scheduler: DDIMScheduler, batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """Weighted loss of one batch and its plain v-prediction error."""
-    latents, states, steps = batch
+def add_noise(
+    scheduler: DDIMScheduler, latents: torch.Tensor, steps: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noisy latents and the velocity that leads back from them, both [B, C, H, W]."""
     noise = torch.randn_like(latents)
     noisy = scheduler.add_noise(latents, noise, steps).contiguous(memory_format=torch.channels_last)
-    target = scheduler.get_velocity(latents, noise, steps)
-    error = (unet(noisy, steps, states).sample - target).pow(2).mean((1, 2, 3))
+    return noisy, scheduler.get_velocity(latents, noise, steps)
+
+
+def velocity_losses(
+    scheduler: DDIMScheduler, wrong: torch.Tensor, steps: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Weighted loss of the error of a velocity [B, C, H, W], its mean, and its mean where noise is high."""
+    error = wrong.pow(2).mean((1, 2, 3))
     weights = timestep_weights(scheduler).to(error)[steps]
     return {"loss": (error * weights).mean(), "v": error.mean(), "v_high": error[steps >= 700].mean()}
+
+
+def denoising_loss(unet: nn.Module, scheduler: DDIMScheduler, batch: Batch) -> dict[str, torch.Tensor]:
+    """The loss of a UNet."""
+    latents, states, steps = batch
+    noisy, velocity = add_noise(scheduler, latents, steps)
+    return velocity_losses(scheduler, unet(noisy, steps, states).sample - velocity, steps)
+
+
+def supervised_loss(unet: nn.Module, scheduler: DDIMScheduler, batch: Batch) -> dict[str, torch.Tensor]:
+    """The loss of a SupervisedUNet, whose inner layers have wishes to meet too."""
+    latents, states, steps = batch
+    noisy, velocity = add_noise(scheduler, latents, steps)
+    output, attended, held = unet(noisy, steps, states, latents)
+    losses = velocity_losses(scheduler, output - velocity, steps)
+    inner = {"attended": attended.mean(), "held": held.mean()}
+    loss = losses["loss"] + ATTENDING * inner["attended"] + HOLDING * inner["held"]
+    return {**losses, **inner, "loss": loss}
 
 
 def assemble(
@@ -197,10 +223,11 @@ def train_base(
     """Train the UNet; the averaged weights go to `run.folder / "model"`."""
     unet.to(memory_format=torch.channels_last)
     scheduler = build_scheduler()
+    supervised = SupervisedUNet(unet)
     optimizer = torch.optim.AdamW(
-        unet.parameters(), lr=run.peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        supervised.parameters(), lr=run.peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
-    model, optimizer = run.accelerator.prepare(unet, optimizer)
+    model, optimizer = run.accelerator.prepare(supervised, optimizer)
     average = Average(unet, 0.996)
     share = batch // run.accelerator.num_processes
 
@@ -212,6 +239,6 @@ def train_base(
         unet.train()
 
     for _ in run.loop(
-        optimizer, lambda _: denoising_loss(model, scheduler, sampler.batch(share)), average, sample
+        optimizer, lambda _: supervised_loss(model, scheduler, sampler.batch(share)), average, sample
     ):
         pass
