@@ -55,10 +55,15 @@ def test_helm_finds_no_fault(name: str) -> None:
         ("look=notoemoji", "look"),
         ("canary.percent=101", "percent"),
         ("canary.percent=some", "percent"),
+        ("canary.look=openmoji@1", "percent"),
         ("translation.backend=seq2seq", "storageUri"),
         ("timeoutSeconds=60", "timeoutSeconds"),
         ("weights.base.uri=/models", "uri"),
+        ("weights.loras.uri=pvc://models/loras", "uri"),
+        ("translation.storageUri=pvc://models/translator", "storageUri"),
         ("predictor.env[0].name=DEFAULT_LOOK", "env"),
+        ("predictor.env[0].nmae=X", "env"),
+        ("predictor.tolerations[0].kye=nvidia.com/gpu", "tolerations"),
         ("predictor.resources.limits=null", "limits"),
         ("auth.enabled=true", "auth.enabled needs mode Standard"),
         ("weights.base.uri=s3://models/base", "weights.copyEmbedded"),
@@ -66,6 +71,11 @@ def test_helm_finds_no_fault(name: str) -> None:
 )
 def test_wrong_values_are_refused(expression: str, complaint: str) -> None:
     assert complaint in template(expression, fails=True)
+
+
+def test_whole_numbers_are_quantities_too() -> None:
+    spec = one(helm("predictor.resources.limits.cpu=2"), "InferenceService", "emoji")["spec"]
+    assert spec["predictor"]["model"]["resources"]["limits"]["cpu"] == 2
 
 
 def test_every_object_of_the_schema_is_closed() -> None:
@@ -131,6 +141,37 @@ def test_a_translator_is_mounted_where_its_flag_says() -> None:
         assert {"--translator=seq2seq", "--translator_dir=/mnt/models/translator"} <= set(arguments)
 
 
+def test_what_is_downloaded_comes_before_claims() -> None:
+    # KServe 0.20 takes the settings of its downloading container, such as a securityContext, by the first URI
+    sets = ("weights.copyEmbedded=false", "weights.base.uri=pvc://base", "weights.loras.uri=s3://looks")
+    spec = one(helm(*sets), "InferenceService", "emoji")["spec"]
+    assert [uri["uri"] for uri in spec["predictor"]["storageUris"]] == ["s3://looks", "pvc://base"]
+
+
+def test_claims_below_the_one_volume_of_several_downloads_are_refused() -> None:
+    sets = (
+        "mode=Standard",
+        "weights.copyEmbedded=false",
+        "weights.base.uri=s3://base",
+        "weights.loras.uri=pvc://looks",
+        "translation.backend=seq2seq",
+    )
+    assert "one volume" in template(*sets, "translation.storageUri=s3://opus", fails=True)
+    helm(*sets, "translation.storageUri=pvc://opus")
+    helm(*sets[1:], "translation.storageUri=s3://opus")  # Knative mode: in the transformer's pods
+
+
+def test_a_translator_is_downloaded_with_the_transformers_account() -> None:
+    sets = (
+        "translation.backend=seq2seq",
+        "translation.storageUri=s3://opus",
+        "transformer.serviceAccountName=opus",
+    )
+    objects = helm(*sets)
+    assert one(objects, "InferenceService", "emoji")["spec"]["transformer"]["serviceAccountName"] == "opus"
+    assert one(objects, "InferenceService", "emoji-grpc")["spec"]["predictor"]["serviceAccountName"] == "opus"
+
+
 def test_names_follow_the_release() -> None:
     text = run("helm", "template", "blue", CHART, "-n", "emoji")
     for item in filter(None, yaml.safe_load_all(text)):
@@ -161,6 +202,7 @@ def test_notes_have_a_request_that_fits_the_mode(tmp_path: Path) -> None:
     standard = _notes(tmp_path, "mode=Standard", "auth.enabled=true", "ingress.host=draw.example.org")
     assert "Host: draw.example.org" in standard
     assert "x-api-key: $API_KEY" in standard
+    assert "--timeout" in knative, "a cold start may take longer than helm waits for a test"
     for notes in (knative, standard):
         body = re.search(r"-d '(.*)'", notes)
         assert body is not None

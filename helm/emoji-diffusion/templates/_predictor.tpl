@@ -50,15 +50,26 @@ model:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   resources:
-    {{- $gpus := ternary (dict $values.gpu.resource (toString $values.gpu.count)) dict $values.gpu.enabled }}
+    {{- $gpus := ternary (dict $values.gpu.resource "1") dict $values.gpu.enabled }}
     requests:
       {{- merge dict $values.predictor.resources.requests $gpus | toYaml | nindent 6 }}
     limits:
       {{- merge dict $values.predictor.resources.limits $gpus | toYaml | nindent 6 }}
+{{- $sources := list (list (include "emoji.baseUri" $root) "base") (list (include "emoji.lorasUri" $root) "loras") }}
+{{- if and $values.translation.storageUri (not $knative) }}
+{{- $sources = append $sources (list $values.translation.storageUri "translator") }}
+{{- end }}
+{{- $claims := list }}
+{{- $downloads := list }}
+{{- range $sources }}
+{{- if hasPrefix "pvc://" (first .) }}{{ $claims = append $claims . }}{{ else }}{{ $downloads = append $downloads . }}{{ end }}
+{{- end }}
+{{- if and $claims (gt (len $downloads) 1) }}
+{{- fail "KServe downloads to one volume at /mnt/models, read-only afterwards, and no claim can be mounted below it: take claims for all of weights.base, weights.loras and translation, or for none, or download one of them only" }}
+{{- end }}
 storageUris:
-  - {uri: {{ include "emoji.baseUri" $root | quote }}, mountPath: /mnt/models/base}
-  - {uri: {{ include "emoji.lorasUri" $root | quote }}, mountPath: /mnt/models/loras}
-  {{- if and $values.translation.storageUri (not $knative) }}
-  - {uri: {{ $values.translation.storageUri | quote }}, mountPath: /mnt/models/translator}
+  {{- /* KServe 0.20 takes the settings of its downloading container by the first one, and a claim has none */}}
+  {{- range concat $downloads $claims }}
+  - {uri: {{ first . | quote }}, mountPath: /mnt/models/{{ last . }}}
   {{- end }}
 {{- end -}}
