@@ -90,8 +90,8 @@ BASE ?= python:3.11-slim
 TORCH ?= cuda
 # Certificates that pip has to trust during a build, for a network with a proxy that signs by itself.
 CA_BUNDLE ?= $(PIP_CERT)
-images image-archives base-image: export REGISTRY := $(REGISTRY)
-images image-archives base-image: export VERSION := $(VERSION)
+images image-archives base-image test-images: export REGISTRY := $(REGISTRY)
+images image-archives base-image test-images: export VERSION := $(VERSION)
 images image-archives base-image: export BASE := $(BASE)
 images image-archives: export TORCH := $(TORCH)
 images image-archives: export TORCH_INDEX := $(TORCH_INDEX)
@@ -161,8 +161,8 @@ chart-readme: $(TOOLS)/programs.stamp ## Write the chart's README anew from its 
 # ---- Tests on a cluster -------------------------------------------------------------------------------------------
 
 .PHONY: test-cluster
-test-cluster: $(VENV)/dev.stamp ## Test on the cluster of KUBECONFIG, else on one brought up here (root); report in out/cluster
-	PYTHON=$(BIN)/python tests/cluster/run.sh $(PYTEST_ARGS)
+test-cluster: $(VENV)/dev.stamp ## Test on the cluster of KUBECONFIG, else on one brought up here, as root (STANDARD=1: Standard mode)
+	PYTHON=$(BIN)/python STANDARD=$(STANDARD) tests/cluster/run.sh $(PYTEST_ARGS)
 
 # ---- The virtual environment --------------------------------------------------------------------------------------
 # A stamp says that a step was finished, so a second call is instant and an interrupted one is taken up again.
@@ -212,11 +212,12 @@ WITHOUT_TORCH = --excludes requirements/cuda.in --no-emit-package torch
 ALIKE = --constraints requirements/dev.txt
 
 .PHONY: lock
-lock: $(VENV)/dev.stamp ## Pin requirements/*.txt anew from pyproject.toml (UPGRADE=--upgrade for newer versions)
+lock: $(VENV)/dev.stamp ## Pin requirements/*.txt and images/sbom.txt anew (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) $(WITHOUT_TORCH) pyproject.toml --extra dev -o requirements/dev.txt
 	$(COMPILE) $(ALIKE) $(WITHOUT_TORCH) pyproject.toml --extra predictor -o requirements/predictor.txt
 	$(COMPILE) $(ALIKE) pyproject.toml --extra transformer -o requirements/transformer.txt
 	$(COMPILE) $(ALIKE) $(WITHOUT_TORCH) pyproject.toml --extra seq2seq -o requirements/seq2seq.txt
 	$(COMPILE) $(ALIKE) requirements/build.in -o requirements/build.txt
+	$(COMPILE) $(ALIKE) images/sbom.in -o images/sbom.txt
 	$(COMPILE) $(ALIKE) pyproject.toml --extra torch -o requirements/torch.txt \
 		$$(sed -n 's/^\([a-z][^= ]*\)==.*/--no-emit-package \1/p' requirements/dev.txt)

@@ -42,6 +42,11 @@ def test_help_lists_every_target() -> None:
     assert listed == targets
 
 
+def test_every_lock_is_made_by_make_lock(venv: Path) -> None:
+    written = set(re.findall(r" -o (\S+)", make("-n", "lock", f"VENV={venv}").stdout))
+    assert written == {str(path.relative_to(ROOT)) for path in LOCKS.values()} | {"images/sbom.txt"}
+
+
 def test_locks_are_there() -> None:
     assert LOCKS.keys() == {"build", "dev", "predictor", "seq2seq", "torch", "transformer"}
 
