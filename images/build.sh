@@ -1,5 +1,6 @@
 #!/bin/bash
 # Builds and saves the images with docker, podman or buildah, whichever works here. Usage, from the repository's root:
+#   images/build.sh prepare          a builder and the image $BASE, where they are missing: what a bare Debian machine lacks
 #   images/build.sh base             the image $BASE of Debian's packages, for a machine that reaches no registry
 #   images/build.sh build [NAME...]  $REGISTRY/emoji-NAME:$VERSION of NAME/Dockerfile; all three without NAME
 #   images/build.sh save [NAME...]   each as build/images/emoji-NAME.tar, with its bill of materials beside it
@@ -23,7 +24,24 @@ find_builder() {
         if [ "$builder" = docker ]; then probe=version; else probe=info; fi
         if command -v "$builder" > /dev/null && "$builder" "$probe" > /dev/null 2>&1; then return; fi
     done
-    die "needs ${BUILDER:-docker, podman or buildah} in working order (on Debian: apt-get install buildah)"
+    echo "images: needs ${BUILDER:-docker, podman or buildah} in working order (on Debian: apt-get install buildah)" >&2
+    return 1
+}
+
+prepare() {
+    if ! find_builder 2> /dev/null; then
+        install_packages buildah
+        find_builder
+    fi
+    if "$builder" inspect --type image "$BASE" > /dev/null 2>&1 || "$builder" pull --quiet "$BASE"; then return; fi
+    command -v mmdebstrap > /dev/null || install_packages mmdebstrap
+    make_base
+}
+
+install_packages() {
+    command -v apt-get > /dev/null || die "cannot install $*: there is no apt-get"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@"
 }
 
 make_base() {
@@ -80,13 +98,13 @@ save() {
     echo "$archive: $(du -m "$archive" | cut -f 1) MB"
 }
 
-find_builder
 command=${1:-}
 shift || true
 case $command in
-base) make_base ;;
-build) for name in "${@:-${names[@]}}"; do build "$name"; done ;;
-list) echo "$builder" && for name in "${names[@]}"; do echo "$REGISTRY/emoji-$name:$VERSION"; done ;;
-save) for name in "${@:-${names[@]}}"; do save "$name"; done ;;
-*) die "usage: images/build.sh base | build [NAME...] | save [NAME...]" ;;
+prepare) prepare ;;
+base) find_builder; make_base ;;
+build) find_builder; for name in "${@:-${names[@]}}"; do build "$name"; done ;;
+list) find_builder; echo "$builder"; for name in "${names[@]}"; do echo "$REGISTRY/emoji-$name:$VERSION"; done ;;
+save) find_builder; for name in "${@:-${names[@]}}"; do save "$name"; done ;;
+*) die "usage: images/build.sh prepare | base | build [NAME...] | save [NAME...] | list" ;;
 esac

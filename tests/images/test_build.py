@@ -20,10 +20,14 @@ class Builders:
         self._path = folder / "bin"
         self._path.mkdir()
         for name in BUILDERS:
-            script = self._path / name
-            lines = f'printf "%s\\n" "{name}" "$@" -- >> {self._written}' if name in working else "exit 1"
-            script.write_text(f"#!/bin/sh\n{lines}\n", encoding="utf-8")
-            script.chmod(0o755)
+            self.pretend(name, "" if name in working else "exit 1")
+
+    def pretend(self, program: str, lines: str) -> None:
+        """A program that notes its arguments down and goes on with some lines of shell."""
+        script = self._path / program
+        note = f'printf "%s\\n" "{program}" "$@" -- >> {self._written}'
+        script.write_text(f"#!/bin/sh\n{note}\n{lines}\n", encoding="utf-8")
+        script.chmod(0o755)
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         inherited = {name: os.environ[name] for name in ("HOME",) if name in os.environ}
@@ -36,10 +40,13 @@ class Builders:
             check=False,
         )
 
+    def calls(self) -> list[list[str]]:
+        """The arguments of each call, the program's name first."""
+        return [call.splitlines() for call in self._written.read_text(encoding="utf-8").split("--\n")]
+
     def builds(self) -> list[list[str]]:
-        """The arguments of each build command, the builder's name first."""
-        calls = [call.splitlines() for call in self._written.read_text(encoding="utf-8").split("--\n")]
-        return [call for call in calls if call[1:2] == ["build"]]
+        """The build commands among them."""
+        return [call for call in self.calls() if call[1:2] == ["build"]]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +68,48 @@ def test_without_a_builder_it_says_what_is_needed(tmp_path: Path) -> None:
     done = Builders(tmp_path).run("build")
     assert done.returncode == 1
     assert "needs docker, podman or buildah in working order" in done.stderr
+
+
+def test_preparing_leaves_what_is_there(tmp_path: Path) -> None:
+    builders = Builders(tmp_path, "podman")
+    assert builders.run("prepare").returncode == 0
+    assert ["podman", "inspect", "--type", "image", "python:3.11-slim"] in builders.calls()
+    assert not {"pull", "import"} & {word for call in builders.calls() for word in call[1:2]}
+
+
+def test_preparing_pulls_a_base_that_is_missing(tmp_path: Path) -> None:
+    builders = Builders(tmp_path, "docker")
+    builders.pretend("docker", 'test "$1" != inspect')
+    assert builders.run("prepare", BASE="my-python").returncode == 0
+    assert builders.calls()[-2] == ["docker", "pull", "--quiet", "my-python"]
+
+
+def test_preparing_makes_a_base_that_cannot_be_pulled(tmp_path: Path) -> None:
+    builders = Builders(tmp_path, "docker")
+    builders.pretend("docker", 'test "$1" != inspect && test "$1" != pull')
+    builders.pretend("mmdebstrap", "")
+    done = builders.run("prepare")
+    assert done.returncode == 0, done.stderr
+    assert ["docker", "import"] in [call[:2] for call in builders.calls()]
+
+
+def test_preparing_installs_a_builder_where_none_works(tmp_path: Path) -> None:
+    builders = Builders(tmp_path)
+    builders.pretend("apt-get", f"test $1 = update || ln -sf /bin/true {tmp_path}/bin/buildah")
+    done = builders.run("prepare")
+    assert done.returncode == 0, done.stderr
+    assert [call[:2] for call in builders.calls() if call[:1] == ["apt-get"]] == [
+        ["apt-get", "update"],
+        ["apt-get", "install"],
+    ]
+
+
+def test_preparing_fails_where_nothing_can_be_installed(tmp_path: Path) -> None:
+    builders = Builders(tmp_path)
+    builders.pretend("apt-get", "exit 100")
+    done = builders.run("prepare")
+    assert done.returncode != 0
+    assert "docker" not in done.stdout
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
