@@ -15,7 +15,8 @@ from pathlib import Path
 
 from weights.errors import InvalidName, InvalidRoute, WeightsError
 from weights.manifest import check_alias, check_labels, check_name, check_text
-from weights.store import ADAPTER, LoraVersion, Store
+from weights.store import Store
+from weights.version import ADAPTER, LoraVersion
 
 EMBEDDED = Path(__file__).parent / "embedded"
 DTYPES = ("float32", "float16", "bfloat16")
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options) or 0)
-    except WeightsError as error:
+    except (WeightsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

@@ -5,6 +5,7 @@ Knows bytes and descriptors; does not know what the files mean.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -21,9 +22,10 @@ def read(file: Path, limit: int) -> bytes:
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise CorruptLora(
-            f"cannot be read ({error.strerror})", file=file, remedy="Restore the file from its source"
-        ) from None
+        remedy = (
+            "Check its permissions" if error.errno == errno.EACCES else "Restore the file from its source"
+        )
+        raise CorruptLora(f"cannot be read ({error.strerror})", file=file, remedy=remedy) from None
     with open(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit:

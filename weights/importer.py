@@ -20,7 +20,8 @@ from weights.canonical import MAX_TENSORS, canonicalize
 from weights.errors import CorruptLora, IncompatibleLora, WeightsError
 from weights.manifest import Manifest
 from weights.pickles import MAX_BYTES, read_pickle
-from weights.store import LoraVersion, Store
+from weights.store import Store
+from weights.version import LoraVersion
 
 if TYPE_CHECKING:
     import torch

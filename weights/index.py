@@ -1,4 +1,4 @@
-"""The index of one LoRA name: the one file of a store that is ever replaced.
+"""The index of one LoRA name: the one file below the name that is ever replaced.
 
 Knows its JSON form and rules; does not know where it lies or who may write it.
 """

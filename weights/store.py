@@ -1,11 +1,10 @@
 """The store of LoRA versions: immutable, numbered, aliased, and whole after a kill at any point.
 
-    <root>/<name>/index.json                      which versions and aliases exist
-    <root>/<name>/<version>/adapter.safetensors   the canonical tensors
-    <root>/<name>/<version>/manifest.json         what they are
-    <root>/routes.json                            weighted aliases across names, see weights/routes.py
-    <root>/.lock                                  held by the one writer; readers need no lock
-    <root>/.tmp-*                                 a write under way, or what a killed one left behind
+    <root>/<name>/index.json   which versions and aliases exist
+    <root>/<name>/<version>/   one version, see weights/version.py
+    <root>/routes.json         weighted aliases across names, see weights/routes.py
+    <root>/.lock               held by the one writer; readers need no lock
+    <root>/.tmp-*              a write under way, or what a killed one left behind
 
 A change becomes visible by one rename of index.json or routes.json, and what is written before it is not
 looked at, so a reader sees the store as it was or as it is to be. Numbers are never given twice, not even
@@ -21,8 +20,8 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,34 +30,21 @@ from weights.errors import CorruptLora, LoraInUse, StoreUnavailable, UnknownLora
 from weights.index import Index
 from weights.lock import writer_lock
 from weights.manifest import MAX_BYTES, NAME, Manifest, check_alias, check_labels, check_name, check_text
+from weights.version import LoraVersion, read_tensors, read_version, write_version
 
 if TYPE_CHECKING:
     import torch
 
-ADAPTER = "adapter.safetensors"
-MANIFEST = "manifest.json"
 INDEX = "index.json"
 ROUTES = "routes.json"
-MAX_ADAPTER_BYTES = 2 << 30
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")
-
-
-@dataclass(frozen=True, slots=True)
-class LoraVersion:
-    """One version in the store; `str()` is the exact reference, such as "notoemoji@1"."""
-
-    name: str
-    version: int
-    manifest: Manifest
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.version}"
 
 
 class Store:
     """The LoRA versions under one root folder, which need not exist before the first write.
 
-    Reading works on a read-only mount. Every method raises CorruptLora where a file is not what it should be.
+    Reading works on a read-only mount. Every method raises CorruptLora where a file is not what it should be,
+    and StoreUnavailable where a folder may not be read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -129,30 +115,7 @@ class Store:
         Raises:
             CorruptLora: when the SHA-256, a key or a shape is not the manifest's.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        file = self._folder(version.name, version.version) / ADAPTER
-        remedy = "Restore the file from its source or import the LoRA again"
-        data = durable.read(file, MAX_ADAPTER_BYTES)
-        digest = hashlib.sha256(data).hexdigest()
-        if digest != version.manifest.sha256:
-            raise CorruptLora(f"SHA-256 is {digest}, not the manifest's", file=file, remedy=remedy)
-        try:
-            tensors = load(data)
-        except SafetensorError as error:
-            raise CorruptLora(f"is not safetensors ({error})", file=file, remedy=remedy) from None
-        wanted: dict[str, tuple[int, ...]] = {}
-        for path, target in version.manifest.targets.items():
-            wanted[f"unet.{path}.lora_A.weight"] = (target.rank, target.shape[1])
-            wanted[f"unet.{path}.lora_B.weight"] = (target.shape[0], target.rank)
-        for key in wanted.keys() | tensors.keys():
-            shape = tuple(tensors[key].shape) if key in tensors else None
-            if shape != wanted.get(key):
-                raise CorruptLora(
-                    f"shape {shape}, the manifest says {wanted.get(key)}", file=file, key=key, remedy=remedy
-                )
-        return tensors
+        return read_tensors(self._folder(version.name, version.version), version.manifest)
 
     def add(
         self, tensors: Mapping[str, torch.Tensor], manifest: Manifest, *, alias: str | None = None
@@ -186,9 +149,7 @@ class Store:
             )
             folder = self._temporary()
             os.mkdir(folder)
-            durable.write(folder / ADAPTER, adapter)
-            durable.write(folder / MANIFEST, manifest.to_json())
-            durable.sync(folder)
+            write_version(folder, adapter, manifest)
             os.rename(folder, self.root / name / str(number))
             durable.sync(self.root / name)
             aliases = index.aliases if alias is None else {**index.aliases, alias: number}
@@ -279,21 +240,14 @@ class Store:
 
     def _names(self) -> list[str]:
         entries = self._entries(self.root)
-        return sorted(path.name for path in entries if NAME.fullmatch(path.name) and path.is_dir())
+        with _readable(self.root):
+            return sorted(path.name for path in entries if NAME.fullmatch(path.name) and path.is_dir())
 
     def _folder(self, name: str, version: int) -> Path:
-        folder = self.root / name / str(version)
-        # A link could lead out of the store, to files that change.
-        if folder.is_symlink():
-            raise CorruptLora("is a symbolic link", file=folder, remedy="Put the real folder in its place")
-        return folder
+        return _real(self.root / name / str(version))
 
     def _index(self, name: str) -> Index:
-        file = self.root / name / INDEX
-        if file.parent.is_symlink():
-            raise CorruptLora(
-                "is a symbolic link", file=file.parent, remedy="Put the real folder in its place"
-            )
+        file = _real(self.root / name) / INDEX
         try:
             return Index.from_json(durable.read(file, MAX_BYTES), file)
         except CorruptLora:
@@ -313,23 +267,12 @@ class Store:
 
     @staticmethod
     def _entries(folder: Path) -> list[Path]:
-        try:
+        with _readable(folder), suppress(FileNotFoundError, NotADirectoryError):
             return list(folder.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise StoreUnavailable(f"cannot be read ({error.strerror})", file=folder) from None
+        return []
 
     def _version(self, name: str, number: int) -> LoraVersion:
-        file = self._folder(name, number) / MANIFEST
-        manifest = Manifest.from_json(durable.read(file, MAX_BYTES), str(file))
-        if (manifest.name, manifest.version) != (name, number):
-            raise CorruptLora(
-                f"is the manifest of {manifest.name}@{manifest.version}",
-                file=file,
-                remedy="Versions cannot be renamed or copied by hand: import the LoRA again",
-            )
-        return LoraVersion(name, number, manifest)
+        return read_version(self._folder(name, number), name, number)
 
     @staticmethod
     def _known(index: Index, name: str, version: int) -> None:
@@ -375,3 +318,22 @@ class Store:
         durable.write(draft, data)
         os.replace(draft, file)
         durable.sync(file.parent)
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Says of what the file system refuses that the store is not to be had, not that it is damaged."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(
+            f"cannot be read ({error.strerror})", file=folder, remedy="Check its permissions"
+        ) from None
+
+
+def _real(folder: Path) -> Path:
+    """The folder, if it is no link: that could lead out of the store, to files that change."""
+    with _readable(folder):
+        if folder.is_symlink():
+            raise CorruptLora("is a symbolic link", file=folder, remedy="Put the real folder in its place")
+    return folder

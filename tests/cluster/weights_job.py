@@ -8,7 +8,8 @@ predictor's image and the weights' claims.
 import sys
 from pathlib import Path
 
-from weights.store import ADAPTER, LoraVersion, Store
+from weights.store import Store
+from weights.version import ADAPTER, LoraVersion
 
 MODEL = Path("/mnt/models")
 

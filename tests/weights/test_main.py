@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.permissions import shut
 from tests.tiny_models import make_lora, make_pipeline
 from tests.weights.loras import make_manifest, make_tensors
 from weights import __main__ as cli
@@ -56,6 +57,17 @@ def test_a_refused_import(
         "Known are load_attn_procs, diffusers, peft and kohya; convert the file to one of them\n"
     )
     assert not (tmp_path / "loras").exists()
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "closed" / "lora").mkdir(parents=True)
+    with shut(tmp_path / "closed"):
+        assert main(["import", str(tmp_path / "closed" / "lora"), "--name", "noto"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert "Permission denied" in err
 
 
 @pytest.mark.parametrize(

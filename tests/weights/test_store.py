@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.permissions import shut
 from tests.weights.loras import make_manifest, make_tensors
 from weights import lock
 from weights.errors import CorruptLora, InvalidName, LoraInUse, StoreUnavailable, UnknownLora, WeightsError
@@ -282,6 +283,27 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable, match="cannot be written"):
         Store(tmp_path / "file" / "loras").add(make_tensors(), make_manifest())
+
+
+@pytest.mark.parametrize(
+    ("path", "mode"),
+    [(".", 0o000), (".", 0o644), ("notoemoji", 0o000)],
+    ids=["closed", "listed only", "name"],
+)
+def test_a_store_that_may_not_be_read_is_not_called_damaged(store: Store, path: str, mode: int) -> None:
+    store.add(make_tensors(), make_manifest())
+    with (
+        shut(store.root / path, mode),
+        pytest.raises(StoreUnavailable, match=r"Permission denied.*permissions"),
+    ):
+        store.table()
+
+
+def test_a_file_that_may_not_be_read_is_named_with_the_remedy(store: Store) -> None:
+    version = store.add(make_tensors(), make_manifest())
+    file = store.root / "notoemoji" / "1" / "adapter.safetensors"
+    with shut(file), pytest.raises(CorruptLora, match=r"adapter\.safetensors: cannot be read.*permissions"):
+        store.load(version)
 
 
 READER = """
