@@ -33,7 +33,7 @@ def _serve() -> int:
     configure_logging(settings.log_format)
     try:
         build_server(settings).start()
-    except (UnsupportedCheckpoint, UnusableLook, WeightsError, PortInUse, ServingError) as error:
+    except (UnsupportedCheckpoint, UnusableLook, WeightsError, PortInUse, ServingError, OSError) as error:
         print(f"predictor: {error}", file=sys.stderr)
         return 1
     return 0

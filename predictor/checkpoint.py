@@ -62,7 +62,7 @@ def read_checkpoint(folder: Path, dtype: torch.dtype) -> Checkpoint:
         unet=_load(UNet2DConditionModel, folder, "unet", dtype),
         vae=_load(AutoencoderKL, folder, "vae", dtype),
         text_encoder=_load(CLIPTextModel, folder, "text_encoder", dtype),
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+        tokenizer=_load_tokenizer(folder / "tokenizer"),
         scheduler_class=str(index["scheduler"][1]),
         scheduler_config=scheduler_config,
         generation=generation,
@@ -76,8 +76,10 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
         raise UnsupportedCheckpoint(
             f"{folder} has no {name}; a folder saved by StableDiffusionPipeline.save_pretrained is needed"
         ) from None
-    except (OSError, ValueError) as error:
-        raise UnsupportedCheckpoint(f"{folder / name} can't be read: {error}") from error
+    except OSError as error:
+        raise UnsupportedCheckpoint(f"{folder / name} can't be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UnsupportedCheckpoint(f"{folder / name} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise UnsupportedCheckpoint(f"{folder / name} must hold a JSON object")
     return content
@@ -115,10 +117,9 @@ def _judge_unet(config: Mapping[str, Any], latent_channels: int, text_width: int
         raise UnsupportedCheckpoint(
             f"the UNet takes {channels} channels, the VAE has {latent_channels}: it takes an image"
         )
-    if config.get("out_channels", 4) != latent_channels:
-        raise UnsupportedCheckpoint(
-            f"the UNet predicts {config['out_channels']} channels of {latent_channels}"
-        )
+    predicted = config.get("out_channels", 4)
+    if predicted != latent_channels:
+        raise UnsupportedCheckpoint(f"the UNet predicts {predicted} channels of {latent_channels}")
     for option in ("class_embed_type", "num_class_embeds", "encoder_hid_dim", "encoder_hid_dim_type"):
         if config.get(option) is not None:
             raise UnsupportedCheckpoint(f"the UNet needs more than a prompt: {option}={config[option]!r}")
@@ -172,3 +173,10 @@ def _load(part_class: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
             f"{folder / part}: {len(missing)} tensors are missing from the weights, the first is {missing[0]}"
         )
     return model.eval().requires_grad_(False)
+
+
+def _load_tokenizer(folder: Path) -> CLIPTokenizer:
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # as above
+        raise UnsupportedCheckpoint(f"{folder} can't be loaded: {error}") from error

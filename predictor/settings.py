@@ -55,8 +55,9 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
     parser = _parser(environment.get("MODEL_DIR", "/mnt/models"), environment.get("DEFAULT_LOOK") or None)
     given = parser.parse_args(argv)
     root = Path(given.model_dir)
-    # a folder that is a pipeline itself needs no base/ in it
-    base = root if (root / "model_index.json").is_file() else root / "base"
+    # A folder that is a pipeline itself needs no base/ in it. One that may not be read is told of when it is
+    # loaded; `Path.is_file` would raise here.
+    base = root if os.path.isfile(root / "model_index.json") else root / "base"
     loras = Path(given.lora_dir or root / "loras")
     if given.workers != 1:
         parser.error("--workers must be 1: one engine uses the whole device; add replicas instead")

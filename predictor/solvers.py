@@ -50,13 +50,13 @@ class Solvers:
 
     def __init__(self, class_name: str, config: Mapping[str, Any]) -> None:
         """`class_name` and `config` describe the folder's scheduler. Raises UnsupportedSolver if it's no
-        scheduler.
+        scheduler, or none with such a configuration.
         """
         own_class = getattr(diffusers, class_name, None)
         if not (isinstance(own_class, type) and issubclass(own_class, SchedulerMixin)):
             raise UnsupportedSolver(f"diffusers has no scheduler {class_name}")
         self._class_name = class_name
-        self._config = getattr(diffusers, class_name).from_config(dict(config)).config
+        self._config = _make(own_class, dict(config)).config
         # Some classes clip x0 to ±1 unless told not to, which suits pixels; latents have no such range.
         self._unclipped = {} if "clip_sample" in config else {"clip_sample": False}
         self._tables: dict[tuple[str, int], SolverTable] = {}
@@ -79,9 +79,8 @@ class Solvers:
         scheduler_class = getattr(diffusers, solver.class_name)
         options = {} if solver.class_name == self._class_name else {**solver.options, **self._unclipped}
         known = inspect.signature(scheduler_class).parameters
-        scheduler = scheduler_class.from_config(
-            self._config, **{key: value for key, value in options.items() if key in known}
-        )
+        known_options = {key: value for key, value in options.items() if key in known}
+        scheduler = _make(scheduler_class, self._config, **known_options)
         for option in NONLINEAR:
             if scheduler.config.get(option):
                 raise UnsupportedSolver(
@@ -101,3 +100,13 @@ class Solvers:
         if key not in self._tables:
             self._tables[key] = tabulate(self.scheduler(name), steps, SOLVERS[name].step_arguments)
         return self._tables[key]
+
+
+def _make(scheduler_class: Any, config: Mapping[str, Any], **options: Any) -> Any:
+    """A scheduler of this class. Raises UnsupportedSolver where the class can't take the configuration."""
+    try:
+        return scheduler_class.from_config(config, **options)
+    except Exception as error:  # each class has its own checks, and errors
+        raise UnsupportedSolver(
+            f"{scheduler_class.__name__} refuses scheduler_config.json: {error}"
+        ) from error

@@ -24,11 +24,11 @@ def _serve() -> None:
     configure_logging(settings.log_format)
     try:
         server = build_server(settings)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"transformer: {error}")
     try:
         server.start()
-    except PortInUse as error:
+    except (PortInUse, OSError) as error:
         sys.exit(f"transformer: {error}")
 
 

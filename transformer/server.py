@@ -24,7 +24,7 @@ def build_server(settings: Settings) -> Server:
     """Load the translator and return the server, ready to `start`.
 
     Raises:
-        ValueError: the translator's folder can't be used.
+        ValueError, OSError: the translator's folder can't be used.
     """
     translator = build_translator(
         settings.translator, settings.translator_dir, settings.translation_cache_size

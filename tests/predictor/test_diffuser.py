@@ -13,6 +13,7 @@ from predictor.diffuser import Defaults, Diffuser
 from predictor.errors import InvalidInput, UnknownModel
 from predictor.row import Row
 from predictor.solvers import SOLVERS
+from tests.permissions import shut
 from tests.tiny_models import make_lora
 
 KINDS = ("sd15", "sd2", "emoji")
@@ -339,6 +340,7 @@ def test_half_precision_weights_may_be_the_only_ones(tiny_folders, tmp_path):
         ({"unet": {"time_cond_proj_dim": 256}}, "time_cond_proj_dim"),
         ({"unet": {"cross_attention_dim": 1024}}, "1024"),
         ({"scheduler": {"prediction_type": "flow_prediction"}}, "flow_prediction"),
+        ({"scheduler": {"beta_schedule": "steep"}}, "PNDMScheduler.*steep"),
         ({"scheduler": {"thresholding": True}, "generation": {"solver": "ddim"}}, "thresholding"),
         ({"generation": {"solver": "magic"}}, "magic"),
         ({"generation": {"num_inference_steps": "10"}}, "num_inference_steps"),
@@ -370,6 +372,20 @@ def test_a_damaged_or_incomplete_file_is_refused_by_name(tiny_folders, tmp_path)
         Diffuser.load(folder)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UnsupportedCheckpoint, match="vae"):
+        Diffuser.load(folder)
+
+
+def test_a_damaged_tokenizer_is_refused_by_name(tiny_folders, tmp_path):
+    folder = copy_folder(tiny_folders["sd15"], tmp_path / "base")
+    for path in (folder / "tokenizer").iterdir():
+        path.write_text("[")
+    with pytest.raises(UnsupportedCheckpoint, match="tokenizer can't be loaded"):
+        Diffuser.load(folder)
+
+
+def test_a_folder_that_may_not_be_read_is_refused_with_the_reason(tiny_folders, tmp_path):
+    folder = copy_folder(tiny_folders["sd15"], tmp_path / "base")
+    with shut(folder), pytest.raises(UnsupportedCheckpoint, match=r"model_index\.json can't be read.*denied"):
         Diffuser.load(folder)
 
 

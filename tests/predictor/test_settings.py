@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from predictor.settings import read_settings
+from tests.permissions import shut
 
 
 def test_the_defaults_are_a_laptops() -> None:
@@ -35,6 +36,11 @@ def test_a_pipeline_folder_is_its_own_base(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text("{}", encoding="utf-8")
     settings = read_settings(["--model_dir", str(tmp_path)], {})
     assert (settings.base_dir, settings.lora_dir) == (tmp_path, tmp_path / "loras")
+
+
+def test_a_folder_that_may_not_be_read_is_left_to_who_reads_it(tmp_path: Path) -> None:
+    with shut(tmp_path):
+        assert read_settings(["--model_dir", str(tmp_path)], {}).base_dir == tmp_path / "base"
 
 
 def test_folders_can_be_elsewhere() -> None:

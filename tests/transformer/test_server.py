@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -437,6 +438,20 @@ def test_a_translator_that_is_not_there_ends_the_start_with_the_reason() -> None
     assert ended.stderr.startswith("transformer: ")
     assert "/nowhere" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_certificates_that_are_not_there_end_the_start_with_the_reason() -> None:
+    flags = ["--predictor_host", "x", "--predictor_use_ssl", "true"]
+    flags += ["--http_port", str(free_port()), "--grpc_port", str(free_port())]
+    command = [sys.executable, "-m", "transformer", *flags]
+    environment = os.environ | {"REQUESTS_CA_BUNDLE": "/nowhere.pem"}
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("transformer: ")
+    assert "/nowhere.pem" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("kind", ["http", "grpc"])
