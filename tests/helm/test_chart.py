@@ -53,6 +53,8 @@ def test_helm_finds_no_fault(name: str) -> None:
         ("predictor.replicas=2", "replicas"),
         ("nonsense=1", "nonsense"),
         ("look=notoemoji", "look"),
+        ("look=null", "look"),
+        ("weights.accessMode=ReadWriteOncePod", "accessMode"),
         ("canary.percent=101", "percent"),
         ("canary.percent=some", "percent"),
         ("canary.look=openmoji@1", "percent"),

@@ -21,6 +21,8 @@ class Pod:
     annotations: dict[str, str]
     spec: dict[str, Any]
     is_server: bool
+    seconds_to_stop: int = 30
+    """Until it is killed: in Knative mode that is its `timeout`."""
 
 
 def pods_of(objects: Sequence[Manifest]) -> list[Pod]:
@@ -70,6 +72,7 @@ def _predictor(service: Manifest, runtime: Manifest) -> Pod:
         {**annotations, **service["metadata"].get("annotations", {})},
         {**_pod_fields(component), "containers": containers, "volumes": runtime["spec"]["volumes"]},
         is_server=True,
+        seconds_to_stop=_seconds_to_stop(service, component),
     )
 
 
@@ -84,7 +87,14 @@ def _transformer(service: Manifest) -> Pod:
         {**component.get("annotations", {}), **service["metadata"].get("annotations", {})},
         {**_pod_fields(component), "containers": [container], "volumes": component["volumes"]},
         is_server=True,
+        seconds_to_stop=_seconds_to_stop(service, component),
     )
+
+
+def _seconds_to_stop(service: Manifest, component: dict[str, Any]) -> int:
+    if service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Knative":
+        return int(component["timeout"])
+    return int(component.get("terminationGracePeriodSeconds", 30))
 
 
 def _pod_fields(component: dict[str, Any]) -> dict[str, Any]:

@@ -138,13 +138,12 @@ def test_a_stopping_pod_has_time_for_the_requests_it_accepted(setting: str) -> N
     for pod in pods_of(render(setting)):
         if not pod.is_server:
             continue
-        time_to_stop = pod.spec.get("terminationGracePeriodSeconds", 150)  # Knative: its `timeout`
         transformers = [c for c in pod.spec["containers"] if not _is_predictor(pod, c)]
         for container in pod.spec["containers"]:
             server = (read_transformer if container in transformers else read_predictor)(
                 container["args"], {}
             ).server
-            assert server.drain_delay + server.grace_period < time_to_stop, pod.name
+            assert server.drain_delay + server.grace_period < pod.seconds_to_stop, pod.name
             assert server.grace_period >= 120, "as long as a transformer waits for its predictor"
         if len(pod.spec["containers"]) == 2:
             predictor = next(c for c in pod.spec["containers"] if c not in transformers)
