@@ -35,10 +35,7 @@ class Lease:
         self._renewed = 0.0
 
     def __enter__(self) -> Lease:
-        try:
-            held = self._api.get("Lease", self._name)
-        except NotFound:
-            held = {}
+        held = self._read()
         holder = held.get("spec", {}).get("holderIdentity")
         if holder and _age(held["spec"].get("renewTime", "")) < SECONDS:
             raise Refused(f"another rollout is at work: {holder} (Lease {self._name})")
@@ -61,7 +58,11 @@ class Lease:
     ) -> None:
         # Where it fails it is another's by now, or it runs out by itself.
         with contextlib.suppress(RolloutError):
-            self._api.delete(self._lease)
+            try:
+                self._api.delete(self._lease)
+            except Conflict:
+                self._read_ours()
+                self._api.delete(self._lease)
 
     def renew(self) -> None:
         """Say that the command still runs; Refused where the Lease was taken over."""
@@ -71,16 +72,26 @@ class Lease:
             self._lease = self._api.replace({**self._lease, "spec": self._spec()})
             self._renewed = time.monotonic()
         except Conflict:
-            # Ours all the same where an earlier renewal arrived, and its answer did not.
-            held = self._api.get("Lease", self._name)
-            if held["spec"].get("holderIdentity") != self._holder:
-                raise Refused(f"another rollout took over (Lease {self._name})") from None
-            self._lease = held
+            self._read_ours()
         except NotFound as error:
             raise Refused(f"another rollout took over (Lease {self._name})") from error
         except Unavailable:
             if time.monotonic() - self._renewed > SECONDS:
                 raise
+
+    def _read(self) -> Json:
+        """The Lease that is there; empty where there is none."""
+        try:
+            return self._api.get("Lease", self._name)
+        except NotFound:
+            return {}
+
+    def _read_ours(self) -> None:
+        """After a Conflict: ours all the same where an earlier renewal arrived, and its answer did not."""
+        held = self._read()
+        if held.get("spec", {}).get("holderIdentity") != self._holder:
+            raise Refused(f"another rollout took over (Lease {self._name})")
+        self._lease = held
 
     def _spec(self) -> Json:
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -45,6 +45,14 @@ def test_a_renewal_whose_answer_was_lost_is_ours():
     assert not store.list("Lease")
 
 
+def test_a_lease_whose_last_renewal_had_no_answer_is_gone_after_it_all_the_same():
+    store = Slow()
+    with Lease(store, "emoji") as lease:
+        store.answers = False
+        lease.renew()
+    assert not store.list("Lease")
+
+
 def test_a_lease_that_another_took_is_not_renewed_and_not_deleted():
     store = ObjectStore()
     with Lease(store, "emoji") as lease:
