@@ -10,7 +10,16 @@ import time
 from collections.abc import Callable
 
 from rollout.cluster import Cluster, State
-from rollout.errors import Conflict, Interrupted, Refused, RolledBack, RolloutError, TimedOut, Unavailable
+from rollout.errors import (
+    Conflict,
+    Interrupted,
+    NotFound,
+    Refused,
+    RolledBack,
+    RolloutError,
+    TimedOut,
+    Unavailable,
+)
 from rollout.lease import Lease
 from rollout.plan import Canary, Change, Done, Goal, Refuse, Rollback, Step, Wait
 
@@ -62,13 +71,13 @@ class Driver:
                     if text != told:
                         self.tell(text)
                         told = text
+            if time.monotonic() > deadline:
+                raise TimedOut(f"not there after {timeout:.0f} s: {text}")
             if isinstance(step, Wait):
-                if time.monotonic() > deadline:
-                    raise TimedOut(f"not there after {timeout:.0f} s: {text}")
                 self.pause(POLL_SECONDS)
 
     def take_back(self, look: str, why: RolloutError | str) -> RolledBack:
-        """Roll this look back; what to raise then."""
+        """Roll this look back; what to raise then. Refused where there is nothing to go back to."""
         self.tell(f"rolling back {look}: {why}")
         try:
             # A short --timeout is meant for the new look, not for the old one's return.
@@ -95,9 +104,13 @@ class Driver:
 
     def read(self) -> State:
         """The state, with the Lease kept; Interrupted where the command is to end."""
+        self.keep()
+        return self.cluster.read()
+
+    def keep(self) -> None:
+        """Keep the Lease, between calls that may be slow; Interrupted where the command is to end."""
         self.pause(0)
         self._lease.renew()
-        return self.cluster.read()
 
     def pause(self, seconds: float) -> None:
         """Sleep, unless the command is to end."""
@@ -113,7 +126,7 @@ class Driver:
     def _write(self, change: Change) -> Step:
         try:
             self.cluster.write(change)
-        except (Conflict, Unavailable) as error:
-            # Another wrote first, or nobody knows whether this write arrived: the next reading tells.
+        except (Conflict, NotFound, Unavailable) as error:
+            # Another was first, or nobody knows whether this write arrived: the next reading tells.
             return Wait(f"reading anew: {error}")
         return change
