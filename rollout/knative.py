@@ -90,6 +90,12 @@ class KnativeState:
         """Whether a canary of this look is asked for."""
         return self.asked_percent is not None and self.asked_look == look
 
+    def asked_share(self, look: str) -> int:
+        """Percent of the traffic that is asked for this look: 100 from the beginning of its promotion."""
+        if self.asked_look != look:
+            return 0
+        return 100 if self.asked_percent is None else self.asked_percent
+
     # What the objects say.
 
     @cached_property
@@ -218,7 +224,7 @@ class KnativeState:
                 return Refuse(f"{goal.only} is not what is being rolled out any more: {self.summary()}")
             return self._plan_settle()
         if self.asked_percent is None and self.asked_look == self.look_of(self.rolled_out):
-            return self._plan_take_back_promotion()
+            return self._plan_take_back_promotion(goal)
         if self.asked_look != old_look and self.created == self.rolled_out and not self.synced:
             if condition(self.service, "PredictorReady").get("reason") != "ReconcileFailed":
                 # A revision may be on its way, and without a share it would get all the traffic.
@@ -244,7 +250,7 @@ class KnativeState:
             "replace", changed, f"{shown(old_look)} has all the traffic again; asked for it as the look"
         )
 
-    def _plan_take_back_promotion(self) -> Step:
+    def _plan_take_back_promotion(self, goal: Rollback) -> Step:
         settled = self._plan_settle()
         if not isinstance(settled, Done):
             return settled
@@ -253,7 +259,7 @@ class KnativeState:
             or not self._revision(self.previous)
             or self.look_of(self.previous) == self.asked_look
         ):
-            return settled
+            return settled if goal.only is None else Refuse(f"{goal.only} stays: no look before it is known")
         changed = isvc.with_canary_percent(self.service, 0)
         return Change(
             "replace",

@@ -31,7 +31,7 @@ class Rollback:
     """No canary; without one, the look before the last promotion."""
 
     only: str | None = None
-    """Only where this is the look that is being rolled out, or was the last."""
+    """Only where this is the look that is being rolled out, or was the last; and only to another one."""
 
 
 Goal = Canary | Promote | Rollback

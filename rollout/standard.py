@@ -98,6 +98,16 @@ class StandardState:
         """The state in one line."""
         return ", ".join(f"{shown(v.look)} has {v.percent} % ({v.name})" for v in self.versions())
 
+    def has_canary(self, look: str) -> bool:
+        """Whether a canary of this look is on."""
+        return self.canary is not None and self.canary_look == look
+
+    def asked_share(self, look: str) -> int:
+        """Percent of the traffic that is asked for this look: 100 from the beginning of its promotion."""
+        if self.look == look:
+            return 100
+        return self.percent if self.has_canary(look) else 0
+
     # What the objects say.
 
     @property
@@ -122,9 +132,9 @@ class StandardState:
 
     @property
     def previous_look(self) -> str | None:
-        """The look before the last promotion."""
-        previous: str | None = self.route["metadata"].get("annotations", {}).get(PREVIOUS_LOOK)
-        return previous
+        """The look before the last promotion; where none is noted, the one of now."""
+        noted: str | None = self.route["metadata"].get("annotations", {}).get(PREVIOUS_LOOK)
+        return self.look if noted is None else noted or None
 
     @cached_property
     def percent(self) -> int:
@@ -138,6 +148,10 @@ class StandardState:
             ready = condition(service, "PredictorReady")
             refused = plain(ready.get("message", "")) if ready.get("status") == "False" else ""
             return f"KServe: {refused}" if refused else f"waiting for KServe to make the Deployment of {name}"
+        owners = [owner["uid"] for owner in deployment["metadata"].get("ownerReferences", [])]
+        if owners and service["metadata"]["uid"] not in owners:
+            # It was a former canary's, and still serves; it will be gone in a moment.
+            return f"waiting for the former Deployment of {name} to be gone"
         if isvc.look_in_pod_spec(deployment["spec"]["template"]["spec"]) != isvc.look(service):
             return f"waiting for KServe to update the Deployment of {name}"
         status = deployment.get("status", {})
@@ -202,12 +216,14 @@ class StandardState:
             return Refuse(f"{goal.only} is not what is being rolled out any more: {self.summary()}")
         if self.canary is None and goal.only not in (None, self.look):
             return self._plan_stable_alone()
-        if promoted and self.previous_look not in (None, self.look):
+        if promoted and self.previous_look != self.look:
             return Change(
                 "replace",
                 isvc.with_look(self.service, self.previous_look),
-                f"asked {self.name} for {self.previous_look} again",
+                f"asked {self.name} for {shown(self.previous_look)} again",
             )
+        if promoted and goal.only is not None:
+            return Refuse(f"{goal.only} stays: no look before it is known")
         return self._plan_stable_alone()
 
     def _plan_stable_alone(self) -> Step:
@@ -227,21 +243,19 @@ class StandardState:
 
     def _plan_weights(self, percent: int) -> Step | None:
         """Towards this share for the canary in every rule of the route; None when it is there."""
+        if not _sends_to(self.route, f"{self.name}-predictor"):
+            return Refuse(f"no rule of the HTTPRoute {self.name} sends to the Service {self.name}-predictor")
         changed = _with_percent(
             self.route, f"{self.name}-predictor", f"{self.canary_name}-predictor", percent
         )
-        if percent == 100 and self.look is not None:
-            changed["metadata"].setdefault("annotations", {})[PREVIOUS_LOOK] = self.look
+        if percent == 100:
+            changed["metadata"].setdefault("annotations", {})[PREVIOUS_LOOK] = self.look or ""
         if changed != self.route:
             text = f"HTTPRoute {self.name}: {self.percent} % -> {percent} % for {self.canary_name}"
             return Change("replace", changed, text)
         if not _is_taken_up(self.route):
             return Wait(f"waiting for the gateway to take up the HTTPRoute {self.name}")
         return None
-
-    def has_canary(self, look: str) -> bool:
-        """Whether a canary of this look is on."""
-        return self.canary is not None and self.canary_look == look
 
     # Small readings.
 
@@ -255,11 +269,19 @@ class StandardState:
             field: {k: v for k, v in metadata.get(field, {}).items() if not k.startswith(FOREIGN_METADATA)}
             for field in ("labels", "annotations")
         }
+        spec = isvc.with_look(self.service, look)["spec"]
+        # Autoscaling by a query (KEDA) must count the canary's own pods.
+        for metric in spec["predictor"].get("autoScaling", {}).get("metrics", []):
+            queried = metric.get("external", {}).get("metric", {})
+            if "query" in queried:
+                queried["query"] = queried["query"].replace(
+                    f'inferenceservice="{self.name}"', f'inferenceservice="{self.canary_name}"'
+                )
         return {
             "apiVersion": self.service["apiVersion"],
             "kind": self.service["kind"],
             "metadata": {"name": self.canary_name, "namespace": metadata["namespace"], **copied},
-            "spec": isvc.with_look(self.service, look)["spec"],
+            "spec": spec,
         }
 
 
@@ -271,6 +293,11 @@ def _percent(route: Json, stable: str, canary: str) -> int:
                 weights[backend["name"]] += backend.get("weight", 1)
     total = sum(weights.values())
     return round(100 * weights[canary] / total) if total else 0
+
+
+def _sends_to(route: Json, service: str) -> bool:
+    rules = route["spec"].get("rules", [])
+    return any(backend["name"] == service for rule in rules for backend in rule.get("backendRefs", []))
 
 
 def _with_percent(route: Json, stable: str, canary: str, percent: int) -> Json:

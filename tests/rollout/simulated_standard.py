@@ -5,7 +5,7 @@ import copy
 from rollout.cluster import Cluster
 from tests.rollout.object_store import ObjectStore
 
-CONTROLLERS = ("kserve", "deployment", "pods", "route")
+CONTROLLERS = ("kserve", "deployment", "pods", "route", "garbage")
 
 
 class SimulatedStandard:
@@ -67,13 +67,16 @@ class SimulatedStandard:
             container = {"name": "kserve-container", "env": service["spec"]["predictor"]["model"]["env"]}
             spec = {"template": {"spec": {"containers": [container]}}}
             if ("Deployment", name) not in self.store.objects:
-                deployment = {"kind": "Deployment", "metadata": {"name": name}, "spec": spec, "pods": []}
-                self.store.create(deployment)
+                metadata = {"name": name, "ownerReferences": [{"uid": service["metadata"]["uid"]}]}
+                self.store.create({"kind": "Deployment", "metadata": metadata, "spec": spec, "pods": []})
             elif self.store.objects["Deployment", name]["spec"] != spec:
                 self.store.replace({**self.store.get("Deployment", name), "spec": spec})
+
+    def _garbage(self):
+        """A Deployment goes some time after its InferenceService, even if there is another of that name."""
+        owners = {service["metadata"]["uid"] for service in self.store.list("InferenceService")}
         for deployment in self.store.list("Deployment"):
-            owner = deployment["metadata"]["name"].removesuffix("-predictor")
-            if ("InferenceService", owner) not in self.store.objects:
+            if deployment["metadata"]["ownerReferences"][0]["uid"] not in owners:
                 self.store.delete(deployment)
 
     def _deployment(self):

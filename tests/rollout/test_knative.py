@@ -52,6 +52,12 @@ def test_a_promotion_can_be_taken_back_once():
     assert simulated.shares() == ({NOTO: 100}, 0)
 
 
+def test_a_look_with_none_before_it_is_not_said_to_be_rolled_back():
+    assert reach(SimulatedKnative(NOTO), Rollback(only=NOTO)) == [
+        Refuse("notoemoji@1 stays: no look before it is known")
+    ]
+
+
 def test_every_command_may_be_run_again():
     simulated = SimulatedKnative(NOTO)
     assert [type(s) for s in reach(simulated, Rollback())] == [Done]

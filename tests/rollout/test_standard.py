@@ -1,8 +1,11 @@
 """The plans of Standard mode against simulated controllers, in every order that these may take."""
 
+import dataclasses
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rollout import inference_service as isvc
 from rollout.errors import NotFound
 from rollout.plan import Canary, Change, Done, Promote, Refuse, Rollback, Wait
 from tests.rollout.planning import reach, take_moves
@@ -98,6 +101,61 @@ def test_what_does_not_fit_the_state_is_refused():
     reach(simulated, Canary(OPEN, 10))
     assert isinstance(reach(simulated, Canary(OTHER, 10))[-1], Refuse)
     assert isinstance(reach(simulated, Rollback(only=OTHER))[-1], Refuse)
+
+
+def test_pods_of_a_former_canary_that_are_about_to_go_get_no_traffic():
+    simulated = SimulatedStandard(NOTO)
+    reach(simulated, Canary(OPEN, 10))
+    former = simulated.store.get("Deployment", "emoji-canary-predictor")
+    reach(simulated, Rollback())
+    simulated.store.objects["Deployment", "emoji-canary-predictor"] = former
+    simulated.cluster.write(simulated.cluster.read().plan(Canary(OPEN, 10)))
+    assert simulated.cluster.read().plan(Canary(OPEN, 10)) == Wait(
+        "waiting for openmoji@1: waiting for the former Deployment of emoji-canary to be gone"
+    )
+    assert isinstance(reach(simulated, Canary(OPEN, 10))[-1], Done)
+    assert simulated.shares() == {NOTO: 90, OPEN: 10}
+
+
+def test_a_canary_is_scaled_by_its_own_queue():
+    simulated = SimulatedStandard(NOTO)
+    service = simulated.store.get("InferenceService", "emoji")
+    query = 'sum(emoji_queue_rows{namespace="test", inferenceservice="%s"})'
+    metric = {"type": "External", "external": {"metric": {"query": query % "emoji"}}}
+    service["spec"]["predictor"]["autoScaling"] = {"metrics": [metric]}
+    simulated.store.replace(service)
+    reach(simulated, Canary(OPEN, 10))
+    (copied,) = simulated.cluster.read().canary["spec"]["predictor"]["autoScaling"]["metrics"]
+    assert copied["external"]["metric"]["query"] == query % "emoji-canary"
+
+
+def test_the_default_look_can_be_gone_back_to():
+    simulated = SimulatedStandard(NOTO)
+    reach(simulated, Canary(OPEN, 10))
+    state = simulated.cluster.read()
+    unnamed = dataclasses.replace(state, service=isvc.with_look(state.service, None))
+    noted = unnamed.plan(Promote()).body
+    promoted = dataclasses.replace(state, service=isvc.with_look(state.service, OPEN), route=noted)
+    assert promoted.plan(Rollback()).body == isvc.with_look(state.service, None)
+
+
+def test_a_look_with_none_before_it_is_not_said_to_be_rolled_back():
+    assert reach(SimulatedStandard(NOTO), Rollback(only=NOTO)) == [
+        Refuse("notoemoji@1 stays: no look before it is known")
+    ]
+
+
+def test_a_route_that_does_not_send_to_the_service_cannot_be_split():
+    simulated = SimulatedStandard(NOTO)
+    route = simulated.store.get("HTTPRoute", "emoji")
+    for rule in route["spec"]["rules"]:
+        rule["backendRefs"][0]["name"] = "another"
+    simulated.store.replace(route)
+    simulated.settle()
+    assert reach(simulated, Canary(OPEN, 10)) == [
+        Refuse("no rule of the HTTPRoute emoji sends to the Service emoji-predictor")
+    ]
+    assert not has_canary(simulated)
 
 
 def test_a_promotion_under_way_is_finished_before_anything_else():
