@@ -19,7 +19,7 @@ from rollout.api import Api
 from rollout.auto import Auto
 from rollout.cluster import Cluster
 from rollout.driver import Driver
-from rollout.errors import EXIT_USAGE, Interrupted, RolledBack, RolloutError, TimedOut
+from rollout.errors import EXIT_USAGE, Interrupted, RolledBack, RolloutError, TimedOut, Unavailable
 from rollout.lease import Lease
 from rollout.plan import Canary, Promote, Rollback
 from rollout.report import as_json, as_text
@@ -77,8 +77,8 @@ def _change(cluster: Cluster, driver: Driver, options: argparse.Namespace) -> in
     """Run a command that changes something, and leave a record of how it ended."""
     try:
         reached = options.run(driver, options)
-    except (Interrupted, TimedOut) as error:
-        now = cluster.read().summary()
+    except (Interrupted, TimedOut, Unavailable) as error:
+        now = _summary(cluster)
         _record(cluster, "Warning", "RolloutStopped", f"`{options.command}`: {error}. {now}")
         print(
             f"stopped: {error}. Now: {now}. The same command goes on; `rollback` goes back.", file=sys.stderr
@@ -127,6 +127,13 @@ def _auto(driver: Driver, options: argparse.Namespace) -> str:
 
 def _tell(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def _summary(cluster: Cluster) -> str:
+    try:
+        return cluster.read().summary()
+    except RolloutError as error:
+        return f"not known ({error})"
 
 
 def _record(cluster: Cluster, kind: str, reason: str, note: str) -> None:

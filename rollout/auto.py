@@ -9,12 +9,13 @@ import time
 from collections.abc import Sequence
 
 from rollout.cluster import State
+from rollout.diagnosis import is_ready
 from rollout.driver import Driver
-from rollout.errors import Forbidden, NotFound, Refused, TimedOut, Unavailable
+from rollout.errors import Forbidden, Refused, RolloutError, TimedOut, Unavailable
 from rollout.inference_service import CONTAINER
 from rollout.metrics import Process, Watch, parse
 from rollout.plan import Canary, Change, Done, Json, Promote, Refuse
-from rollout.verdict import Limits, Pace, decide, judge
+from rollout.verdict import Limits, Pace, Verdict, decide, judge
 
 READ_SECONDS = 5.0
 
@@ -31,16 +32,19 @@ class Auto:
     def run(self, look: str) -> str:
         """Take a look through all the steps; RolledBack, with the reason, where one goes badly."""
         state = self._driver.read()
-        if isinstance(state.plan(Promote()), Done) and _serving(state, look):
+        percent = state.asked_share(look)
+        if percent == 100 and isinstance(state.plan(Promote()), Done):
             text = f"nothing to do: {look} has all the traffic"
             self._driver.tell(text)
             return text
-        percent = max(
-            (v.percent for v in state.versions() if v.look == look and state.has_canary(look)), default=0
-        )
+        # What may not be read is refused before anything is changed.
+        self._read(state, look, Watch(), Watch())
+        steps = [step for step in self._steps if step > percent]
+        if percent:
+            # An interrupted command is taken up at the share where it was.
+            steps.insert(0, percent)
         now = ""
-        # An interrupted command is taken up at the step where it was.
-        for step in (step for step in self._steps if step >= percent):
+        for step in steps:
             if step == 100:
                 now = self._driver.reach(Promote())
             else:
@@ -61,6 +65,9 @@ class Auto:
             except Unavailable as error:
                 unread = str(error)
             verdict = judge(new.measured(), stable.measured(), self._limits)
+            if unread and verdict.kind == "good":
+                # A predictor that hangs counts nothing: what it did before must not let it go on.
+                verdict = Verdict("unknown", verdict.why)
             elapsed = time.monotonic() - began
             match decide(verdict, elapsed, self._pace):
                 case "roll back":
@@ -81,32 +88,31 @@ class Auto:
             self._driver.pause(min(READ_SECONDS, self._pace.every / 4))
 
     def _read(self, state: State, look: str, new: Watch, stable: Watch) -> str:
-        """Read every pod's counters; what could not be read, in words."""
+        """Read every pod's counters; which pods that get requests could not be read, in words."""
         unread = []
+        processes: dict[bool, list[Process]] = {True: [], False: []}
         for version in state.versions():
-            watch = new if version.look == look else stable
-            processes = []
             for pod in version.pods:
+                self._driver.keep()
                 reading = None
                 try:
                     reading = parse(self._driver.cluster.metrics(pod))
-                except (Unavailable, NotFound, ValueError) as error:
-                    unread.append(f"pod {pod['metadata']['name']} cannot be read ({error})")
                 except Forbidden as error:
                     raise Refused(f"`auto` needs to read pods' metrics: {error}") from error
-                processes.append(Process(pod["metadata"]["uid"], _restarts(pod), reading))
-            watch.add(processes)
+                except (RolloutError, ValueError) as error:
+                    if is_ready(pod):
+                        unread.append(f"pod {pod['metadata']['name']} cannot be read ({error})")
+                process = Process(pod["metadata"]["uid"], _restarts(pod), reading)
+                processes[version.look == look].append(process)
+        new.add(processes[True])
+        stable.add(processes[False])
         return "; ".join(unread)
-
-
-def _serving(state: State, look: str) -> bool:
-    return any(v.look == look and v.role == "stable" for v in state.versions())
 
 
 def _check_unchanged(state: State, look: str, percent: int) -> None:
     """Refused where another changed what is being watched."""
     step = state.plan(Promote() if percent == 100 else Canary(look, percent))
-    if isinstance(step, Change | Refuse) or (percent == 100 and not _serving(state, look)):
+    if isinstance(step, Change | Refuse) or (percent == 100 and state.asked_share(look) != 100):
         raise Refused(f"changed by someone else: {state.summary()}")
 
 

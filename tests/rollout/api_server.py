@@ -7,6 +7,7 @@ import json
 import re
 import threading
 import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
@@ -26,7 +27,13 @@ class ApiServer:
         self.simulated, self.controllers = simulated, controllers
         self.metrics = {}
         self.refuse = set()
-        """(method, kind) pairs that this user may not do."""
+        """(method, kind) pairs that this user may not do; Pod/proxy is a kind."""
+        self.down = False
+        """Whether every call fails."""
+        self.hung = set()
+        """Names of pods that answer no more."""
+        self.read = Counter()
+        """How often the metrics of pods were read, by name."""
         self.others = 0
         """So many writes are preceded by another's to the same object."""
         self._stop = threading.Event()
@@ -69,15 +76,19 @@ class ApiServer:
 
     def answer(self, method, path, body):
         """A status, and JSON or text."""
+        if self.down:
+            return 503, {"message": "the API server is down"}
         for kind, pattern in PATHS.items():
             found = pattern.fullmatch(unquote(urlsplit(path).path))
             if not found:
                 continue
-            if (method, kind) in self.refuse:
-                return 403, {"message": f"user cannot {method} {kind}"}
             name, rest = found[1], found[2]
+            if (method, f"{kind}/proxy" if rest else kind) in self.refuse:
+                return 403, {"message": f"user cannot {method} {kind}"}
             if rest:
-                page = self.metrics.get(name.removesuffix(":8080"))
+                pod = name.removesuffix(":8080")
+                page = None if pod in self.hung else self.metrics.get(pod)
+                self.read[pod] += page is not None
                 return (200, page) if page is not None else (503, {"message": "no answer from the pod"})
             try:
                 return 200, self._act(method, kind, name, body)

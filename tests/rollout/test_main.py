@@ -3,16 +3,19 @@
 import datetime
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from rollout.__main__ import main
+from rollout.plan import Promote
 from tests.rollout import simulated_knative, simulated_standard
 from tests.rollout.api_server import ApiServer
 from tests.rollout.simulated_knative import SimulatedKnative
@@ -114,6 +117,18 @@ def test_an_interrupt_leaves_what_is_there_and_says_what(server, number):
     assert shares() == {NOTO: 100}
     assert not leases(server)
     assert run("rollback")[0] == 0
+
+
+def test_an_interrupt_while_the_api_server_is_down_is_one_all_the_same(server):
+    process = start("canary", "--to", BAD, "--percent", "10")
+    for line in process.stdout:
+        if "waiting" in line:
+            break
+    server.down = True
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert err.startswith("stopped: interrupted. Now: not known (")
 
 
 def test_a_second_rollout_is_refused_while_one_is_at_work_and_not_after_it_died(server):
@@ -226,6 +241,53 @@ def test_auto_rolls_back_what_is_bad_with_all_the_traffic(server):
         _, err = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "at 100 %: error rate" in err
+    assert shares() == {NOTO: 100}
+
+
+def test_auto_begins_at_the_share_that_is_there(server):
+    with Pods(server, {NOTO: GOOD, OPEN: GOOD}):
+        assert run("canary", "--to", OPEN, "--percent", "70")[0] == 0
+        code, out, err = run(*AUTO)
+    assert (code, err) == (0, "")
+    assert re.findall(r"watching openmoji@1 at (\d+) %", out) == ["70", "100"]
+
+
+def test_auto_goes_on_with_a_promotion_that_was_interrupted(server):
+    with Pods(server, {NOTO: GOOD, OPEN: GOOD}):
+        assert run("canary", "--to", OPEN, "--percent", "10")[0] == 0
+        server.controllers, controllers = (), server.controllers
+        cluster = server.simulated.cluster
+        cluster.write(cluster.read().plan(Promote()))
+        threading.Timer(1, setattr, (server, "controllers", controllers)).start()
+        code, out, err = run(*AUTO)
+    assert (code, err) == (0, "")
+    assert "openmoji@1 at 100 % is good" in out
+    assert shares() == {OPEN: 100}
+
+
+def test_auto_does_not_go_on_while_a_pod_hangs(server):
+    with Pods(server, {NOTO: GOOD, OPEN: GOOD * 20}):
+        process = start(*AUTO, "--every", "4s", "--max-wait", "5s")
+        while (versions := server.simulated.cluster.read().versions())[-1].look != OPEN:
+            time.sleep(0.02)
+        canary = versions[-1].name
+        while server.read[canary] < 2:
+            time.sleep(0.02)
+        server.hung = {canary}
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 3
+    assert "cannot be read" in err
+    assert shares() == {NOTO: 90, OPEN: 10}
+
+
+def test_auto_asks_for_its_rights_before_it_changes_anything(server):
+    with Pods(server, {NOTO: GOOD}):
+        while not server.metrics:
+            time.sleep(0.02)
+        server.refuse = {("GET", "Pod/proxy")}
+        code, _, err = run(*AUTO)
+    assert code == 1
+    assert "`auto` needs to read pods' metrics" in err
     assert shares() == {NOTO: 100}
 
 
