@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from predictor.contract import NO_LORA
 from predictor.edge import log
 from predictor.looks import UnusableLook, find_looks
 from weights import routes
@@ -35,10 +36,10 @@ class LiveLooks:
             UnusableLook: the wanted look isn't there, or a LoRA's name is taken.
         """
         self._store = store
-        self._wanted = wanted
         self._routes_file = routes_file
         self._told = ""
         self.current = find_looks(store.table(), wanted)
+        self._wanted = self.current.default or NO_LORA  # also where it was found without being wanted
         self._loaded = frozenset(self.current.references.values())
         self.refresh()
 

@@ -18,7 +18,7 @@ from predictor.looks import UnusableLook
 from predictor.metrics import MeasuredDiffuser, Metrics
 from predictor.repository import LookRepository
 from predictor.settings import Settings
-from weights.errors import CorruptLora, IncompatibleLora
+from weights.errors import WeightsError
 from weights.store import Store
 
 
@@ -27,7 +27,8 @@ def build_server(settings: Settings) -> Server:
 
     Raises:
         UnsupportedCheckpoint: the base folder can't be served.
-        WeightsError: the default look is damaged or doesn't fit the base; another such LoRA is left out.
+        WeightsError: an index of the store is damaged, or the default look is, or doesn't fit the base;
+            another such LoRA is left out.
         UnusableLook: the default look isn't in the store.
     """
     device = (
@@ -42,13 +43,13 @@ def build_server(settings: Settings) -> Server:
     # same cores put each other to sleep at every small operation: steps took twice as long.
     torch.set_num_threads(1)
     diffuser = MeasuredDiffuser.load(settings.base_dir, device=device, dtype=dtype)
-    for version in store.versions():
+    for version in sorted(set(looks.current.references.values())):
         try:
-            diffuser.add_adapter(str(version), store.load(version))
-        except (CorruptLora, IncompatibleLora) as error:
+            diffuser.add_adapter(version, store.load(store.resolve(version)))
+        except WeightsError as error:
             # One bad upload to a shared volume must not keep the pods of the other looks from starting.
             try:
-                looks.leave_out(str(version))
+                looks.leave_out(version)
             except UnusableLook:
                 raise error from None
             log(f"{version} is not served: {error}", level=logging.ERROR)

@@ -2,6 +2,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,8 @@ def test_a_version_that_cannot_be_loaded_is_left_out(store: Store, looks: LiveLo
     assert looks.current.route("emoji") == {}, "its route can't be used"
     looks.refresh()
     assert "notoemoji@2" not in looks.current.references
+    with pytest.raises(UnusableLook):
+        looks.leave_out("notoemoji@1")  # else the model emoji would mean the plain base
     with pytest.raises(UnusableLook):
         LiveLooks(store, "openmoji@1", store.root / "routes.json").leave_out("openmoji@1")
 
@@ -132,6 +135,17 @@ def test_what_makes_the_default_look_vanish_is_not_taken_over(store: Store) -> N
     looks.refresh()
     assert looks.current == before
     (store.root / "openmoji" / "index.json").write_text("{")
+    looks.refresh()
+    assert looks.current == before
+
+
+def test_the_default_look_that_was_found_is_not_given_up(store: Store, looks: LiveLooks) -> None:
+    before = looks.current
+    for version in (1, 2):
+        store.remove("notoemoji", version)
+    looks.refresh()
+    assert looks.current == before
+    shutil.rmtree(store.root)
     looks.refresh()
     assert looks.current == before
 

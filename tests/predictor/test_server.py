@@ -717,11 +717,15 @@ def test_what_cannot_be_served_is_refused_with_the_reason(model_dir: Path, tmp_p
     assert f"{adapter}: SHA-256 is " in damaged
 
 
-def test_a_damaged_lora_that_is_not_the_default_look_is_left_out(model_dir: Path, tmp_path: Path) -> None:
+def test_damaged_loras_that_are_not_the_default_look_are_left_out(model_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(model_dir, tmp_path / "models")
     adapter = tmp_path / "models" / "loras" / "openmoji" / "1" / "adapter.safetensors"
     adapter.write_bytes(adapter.read_bytes()[:-1] + b"x")
+    manifest = tmp_path / "models" / "loras" / "notoemoji" / "2" / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-9])
     with running(tmp_path / "log", "--model_dir", str(tmp_path / "models")) as server:
         assert f"openmoji@1 is not served: {adapter}: SHA-256 is " in server.log
+        assert f"notoemoji@2 is not served: {manifest}: is not JSON" in server.log
         assert server.http.get("/v2/models/notoemoji/ready").status_code == 200
         assert server.http.get("/v2/models/openmoji@1/ready").status_code == 404
+        assert server.http.get("/v2/models/notoemoji@2/ready").status_code == 404
