@@ -98,8 +98,9 @@ class Cluster:
         (port,) = (port for port in service.spec.ports if port.port == 80)
         for balancer in service.status.load_balancer.ingress or []:
             return f"{balancer.ip or balancer.hostname}:{port.port}"
+        assert port.node_port, f"{service.metadata.name} has no address; set EMOJI_INGRESS=HOST:PORT"
         node = self.core.list_node().items[0]
-        (address,) = (a.address for a in node.status.addresses if a.type == "InternalIP")
+        address = next(a.address for a in node.status.addresses if a.type == "InternalIP")
         return f"{address}:{port.node_port}"
 
 

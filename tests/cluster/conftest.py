@@ -11,13 +11,12 @@ import pytest
 
 from tests.cluster.cluster import ROOT, Cluster
 from tests.cluster.looks import STABLE
-from tests.cluster.modes import MODE, OVERLAYS, SERVICES
+from tests.cluster.modes import MODE, OVERLAYS, PATCHES, REGISTRY, SERVICES
 from tests.cluster.report import Report, Section
 from tests.cluster.service import Service
 from weights.eval.judge import Judge
 
-OUT = ROOT / "out" / "cluster"
-OVERLAY = os.environ.get("EMOJI_OVERLAY", OVERLAYS[MODE])
+OUT = ROOT / "out" / ("cluster" if MODE == "Knative" else "cluster-standard")
 REPORT = pytest.StashKey[Report]()
 RESULT = pytest.StashKey[pytest.TestReport]()
 
@@ -109,10 +108,18 @@ def write_kustomization(folder: Path, namespace: str) -> None:
         for bound in ("minReplicas", "maxReplicas")
     ]
     kustomization = {
-        "resources": [os.path.relpath(ROOT / OVERLAY, folder)],
+        "resources": [os.path.relpath(ROOT / OVERLAYS[MODE], folder)],
         "namespace": namespace,
+        "images": [
+            {"name": f"dev.local/emoji-{name}", "newName": f"{REGISTRY}/emoji-{name}"}
+            for name in ("predictor", "transformer", "weights")
+        ],
         "patches": [
-            {"target": {"kind": "InferenceService", "name": "emoji"}, "patch": json.dumps(bounds)},
+            {
+                "target": dict(zip(("kind", "name"), target.split("/"), strict=True)),
+                "patch": json.dumps(patch),
+            }
+            for target, patch in (*PATCHES[MODE], ("InferenceService/emoji", bounds))
         ],
     }
     (folder / "kustomization.yaml").write_text(json.dumps(kustomization, indent=1), encoding="utf-8")

@@ -1,5 +1,7 @@
 """The service in Knative mode: transformer and predictor are Knative Services; revisions share traffic."""
 
+from typing import Any
+
 from tests.cluster.cluster import until
 from tests.cluster.pictures import Ingress
 from tests.cluster.service import KSERVE, NAME, START_S, Service
@@ -68,6 +70,14 @@ class KnativeService(Service):
     def hold(self, pods: int) -> None:
         """By equal bounds of the autoscaler."""
         self.scale(predictor=(pods, pods), transformer=(pods, pods))
+
+    def ask_for_canary(self, model: dict[str, Any], percent: int) -> None:
+        """By the one InferenceService: its newest revision is the canary."""
+        self.patch({"spec": {"predictor": {"canaryTrafficPercent": percent, "model": model}}})
+
+    def repair(self, model: dict[str, Any]) -> None:
+        """With the canary still at 0 %; a rollback then goes to its end."""
+        self.patch({"spec": {"predictor": {"canaryTrafficPercent": 0, "model": {"args": None} | model}}})
 
     def scale(self, *, predictor: tuple[int, int], transformer: tuple[int, int], target: int = 4) -> None:
         """Least and most pods of both parts, and the requests at once that a predictor's pod is meant for."""

@@ -1,6 +1,7 @@
-"""The deployment mode under test: EMOJI_MODE, Knative (the default) or Standard."""
+"""The deployment mode under test, EMOJI_MODE: Knative (the default) or Standard; what is deployed in it."""
 
 import os
+from typing import Any
 
 import pytest
 
@@ -10,11 +11,41 @@ from tests.cluster.standard import StandardService
 
 MODE = os.environ.get("EMOJI_MODE", "Knative")
 SERVICES: dict[str, type[Service]] = {"Knative": KnativeService, "Standard": StandardService}
+REGISTRY = os.environ.get("EMOJI_REGISTRY", "dev.local")
+"""Where the cluster finds the images."""
+
 OVERLAYS = {"Knative": "manifests/overlays/local", "Standard": "manifests/overlays/standard"}
+
+_VALUES = "helm/emoji-diffusion/ci"
 VALUES = {
-    "Knative": "helm/emoji-diffusion/ci/local-values.yaml",
-    "Standard": "helm/emoji-diffusion/ci/standard-values.yaml",
+    "Knative": ("-f", f"{_VALUES}/local-values.yaml"),
+    # As small as `local`; one pod, and a host of its own: the route of `kubectl apply -k` has the usual one.
+    "Standard": (
+        *("-f", f"{_VALUES}/local-values.yaml", "-f", f"{_VALUES}/standard-values.yaml"),
+        *("--set", "predictor.minReplicas=1,predictor.maxReplicas=1,ingress.host=helm.example.com"),
+    ),
 }
+"""What `helm install` is given."""
+
+SMALL = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"cpu": "2", "memory": "3Gi"}}
+PATCHES: dict[str, list[tuple[str, list[dict[str, Any]]]]] = {
+    "Knative": [],
+    # The overlay is meant for larger nodes. With these requests a rollout's third pod has room on two cores.
+    "Standard": [
+        (
+            "InferenceService/emoji",
+            [
+                {"op": "replace", "path": "/spec/predictor/model/resources", "value": SMALL},
+                {"op": "add", "path": "/spec/predictor/model/args", "value": ["--threads=1"]},
+            ],
+        ),
+        (
+            "ServingRuntime/emoji-diffusion",
+            [{"op": "replace", "path": "/spec/containers/1/resources/requests/cpu", "value": "50m"}],
+        ),
+    ],
+}
+"""JSON patches, by kind/name, that make an overlay fit the cluster under test."""
 
 only_knative = pytest.mark.skipif(
     MODE != "Knative", reason=f"Knative's alone; these tests are in {MODE} mode"

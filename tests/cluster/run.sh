@@ -1,31 +1,39 @@
 #!/usr/bin/env bash
 # `make test-cluster`: on the cluster of $KUBECONFIG, or on one that it brings up here, with the images built from this
 # checkout, and takes down again unless it was up before. Arguments go to pytest.
-#
-# On a cluster of yours: kubectl and helm in the PATH, and EMOJI_OVERLAY the folder of a kustomization that names
-# images which the cluster can pull. EMOJI_INGRESS=host:port where Kourier's Service has no address to be reached at.
+#   STANDARD=1                  Standard mode, here with Envoy Gateway; otherwise Knative mode
+# On a cluster of yours, with kubectl and helm in the PATH, in namespaces t-…:
+#   EMOJI_REGISTRY=HOST/FOLDER  where `make images REGISTRY=HOST/FOLDER` and a push have put the images
+#   EMOJI_INGRESS=HOST:PORT     the gateway, where its Service has no address to be reached at
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-: "${PYTHON:=python3}" "${MAKE:=make}"
+: "${PYTHON:=python3}" "${MAKE:=make}" "${STANDARD:=}"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # the judge's; the pods have their own
+export EMOJI_MODE=Knative
+report=out/cluster/report.md
+if [ -n "$STANDARD" ]; then EMOJI_MODE=Standard report=out/cluster-standard/report.md; fi
 
-build_images() {
-    if ! command -v docker podman buildah > /dev/null && command -v apt-get > /dev/null; then
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends buildah mmdebstrap
-    fi
-    # Where no registry can be reached there is no base image until one is made.
-    "$MAKE" image-archives TORCH=cpu || { "$MAKE" base-image && "$MAKE" image-archives TORCH=cpu; }
-}
+is_up() { [ -e "$own" ] && (eval "$(cluster/env)" && kubectl get --raw /readyz --request-timeout=10s) > /dev/null 2>&1; }
 
-if [ -z "${KUBECONFIG:-}" ]; then
-    if ! (eval "$(cluster/env)" && kubectl get --raw /readyz) > /dev/null 2>&1; then
-        trap '"$MAKE" cluster-down' EXIT
-    fi
-    "$MAKE" cluster-up
-    build_images
+own=$(eval "$(cluster/env)" && echo "$KUBECONFIG")
+if [ "${KUBECONFIG:-$own}" = "$own" ]; then
+    cluster/preflight.sh
+    images/build.sh prepare
+    "$MAKE" image-archives TORCH=cpu REGISTRY=dev.local
+    is_up || trap '"$MAKE" cluster-down' EXIT
+    "$MAKE" cluster-up STANDARD="$STANDARD"
     cluster/import-image build/images/emoji-{predictor,transformer,weights}.tar
     eval "$(cluster/env)"
-    export EMOJI_INGRESS=${KNATIVE_URL#http://}
+    url=$KNATIVE_URL
+    [ -z "$STANDARD" ] || url=$STANDARD_URL
+    export EMOJI_LOCAL=1 EMOJI_INGRESS=${url#http://}
+else
+    for program in kubectl helm; do
+        command -v "$program" > /dev/null || { echo "test-cluster needs $program in the PATH" >&2; exit 1; }
+    done
+    kubectl get crd inferenceservices.serving.kserve.io > /dev/null # says what is wrong where there is no KServe
 fi
-"$PYTHON" -m pytest -m cluster -v "$@" tests/cluster
-echo "The evidence: out/cluster/report.md"
+status=0
+"$PYTHON" -m pytest -m cluster -v "$@" tests/cluster || status=$?
+echo "The evidence: $report"
+exit $status

@@ -59,9 +59,18 @@ class Service(ABC):
         """The InferenceService as it stands in the API server."""
         return self.cluster.object(KSERVE, "inferenceservices", self.namespace, NAME)
 
+    @abstractmethod
+    def ask_for_canary(self, model: dict[str, Any], percent: int) -> None:
+        """Ask for a canary with this `model` of the predictor as a commit of somebody's would."""
+
+    @abstractmethod
+    def repair(self, model: dict[str, Any]) -> None:
+        """Take back what the spec still asks for after such a canary was rolled back, but for its look."""
+
     def pods(self, component: str) -> list[Any]:
-        """The pods of "predictor" or "transformer" that exist, ready or not."""
-        labels = f"serving.kserve.io/inferenceservice={NAME},component={component}"
+        """The pods of "predictor" or "transformer" that exist, ready or not, a canary's too."""
+        services = f"{NAME},{NAME}-canary"  # the second: a canary in Standard mode
+        labels = f"serving.kserve.io/inferenceservice in ({services}),component={component}"
         return list(self.cluster.core.list_namespaced_pod(self.namespace, label_selector=labels).items)
 
     @staticmethod

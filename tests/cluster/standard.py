@@ -1,5 +1,6 @@
 """The service in Standard mode: Deployments whose pods have both servers, and our HTTPRoute with weights."""
 
+import json
 from typing import Any
 
 from kubernetes.client import ApiException
@@ -9,7 +10,6 @@ from tests.cluster.pictures import Ingress
 from tests.cluster.service import KSERVE, NAME, START_S, Service
 
 GATEWAY = "gateway.networking.k8s.io/v1"
-HOST = "emoji.example.com"
 
 
 class StandardService(Service):
@@ -17,7 +17,8 @@ class StandardService(Service):
 
     def ingress(self) -> Ingress:
         """One host for REST and gRPC."""
-        return Ingress(self.cluster.ingress_address("Standard"), HOST, HOST)
+        (host,) = self._route()["spec"]["hostnames"]
+        return Ingress(self.cluster.ingress_address("Standard"), host, host)
 
     def traffic(self) -> dict[str, int]:
         """By the weights of the route's rule for REST; every rule has the same."""
@@ -61,6 +62,25 @@ class StandardService(Service):
             and status.observed_generation == found.metadata.generation
             and status.updated_replicas == status.ready_replicas == status.replicas == replicas
         )
+
+    def ask_for_canary(self, model: dict[str, Any], percent: int) -> None:
+        """By a second InferenceService; its share is not in it: the first step of `rollout auto` sets one."""
+        stable = self.spec()
+        metadata, spec = stable["metadata"], stable["spec"]
+        canary = {
+            "apiVersion": stable["apiVersion"],
+            "kind": stable["kind"],
+            "metadata": {
+                "name": f"{NAME}-canary",
+                "labels": metadata["labels"],
+                "annotations": {k: v for k, v in metadata["annotations"].items() if "kubectl" not in k},
+            },
+            "spec": spec | {"predictor": spec["predictor"] | {"model": model}},
+        }
+        self.cluster.kubectl("apply", "-n", self.namespace, "-f", "-", stdin=json.dumps(canary))
+
+    def repair(self, model: dict[str, Any]) -> None:
+        """Nothing: the canary went with all that was wrong in it."""
 
     def hold(self, pods: int) -> None:
         """By equal bounds of the autoscaler."""

@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.looks import verdict
-from tests.cluster.modes import MODE, SERVICES, VALUES
+from tests.cluster.modes import MODE, REGISTRY, SERVICES, VALUES
 from tests.cluster.pictures import Ingress, Question, Reply
 from tests.cluster.questions import HEART, HEART_SHOWS
 from tests.cluster.report import Section
@@ -57,8 +57,9 @@ def test_helm(cluster: Cluster, judge: Judge, evidence: Section) -> None:
     """`helm install` and `helm test` in a clean namespace: the same"""
     with cluster.namespace("t-helm") as namespace:
         service = SERVICES[MODE](cluster, namespace)
+        registry = ("--set", f"image.registry={REGISTRY}")
         began = time.monotonic()
-        cluster.helm("install", "emoji", "helm/emoji-diffusion", "-n", namespace, "-f", VALUES[MODE])
+        cluster.helm("install", "emoji", "helm/emoji-diffusion", "-n", namespace, *VALUES[MODE], *registry)
         service.wait()
         evidence.fact("seconds from install to Ready", round(time.monotonic() - began, 1))
         said = cluster.helm("test", "emoji", "-n", namespace, "--logs")

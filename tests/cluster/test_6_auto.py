@@ -46,7 +46,7 @@ def test_failing_version(emoji: Service, evidence: Section) -> None:
     }
     try:
         with Load(emoji.ingress(), LIGHT, RATE) as load:
-            emoji.patch({"spec": {"predictor": {"canaryTrafficPercent": 30, "model": broken}}})
+            emoji.ask_for_canary(broken, 30)
             status, said = emoji.rollout("auto", "--to", CANARY, *STEPS, "--max-p95", "60s")
             evidence.fact("rollout auto", said.splitlines())
             assert status == 2, said
@@ -57,9 +57,7 @@ def test_failing_version(emoji: Service, evidence: Section) -> None:
         assert failed([o for o in load.outcomes if o.sent > after]) == []
         assert emoji.traffic() == {STABLE: 100}
     finally:
-        # The mistake is taken back with the canary still at 0 %; the rollback then goes to its end.
-        repaired = {"args": None} | model
-        emoji.patch({"spec": {"predictor": {"canaryTrafficPercent": 0, "model": repaired}}})
+        emoji.repair(model)
     status, said = emoji.rollout("rollback")
     evidence.fact("rollout rollback, after the repair", said.splitlines())
     assert status == 0, said
