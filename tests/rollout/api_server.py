@@ -23,8 +23,8 @@ PATHS = {
 class ApiServer:
     """Serves `simulated` inside `with`; `metrics` are the pages of pods by name."""
 
-    def __init__(self, simulated, controllers):
-        self.simulated, self.controllers = simulated, controllers
+    def __init__(self, simulated):
+        self.simulated, self.controllers = simulated, simulated.controllers
         self.metrics = {}
         self.refuse = set()
         """(method, kind) pairs that this user may not do; Pod/proxy is a kind."""

@@ -10,11 +10,14 @@ import copy
 from rollout.cluster import Cluster
 from tests.rollout.object_store import ObjectStore
 
-CONTROLLERS = ("kserve", "configuration", "ready", "route")
 NAME = "emoji-predictor"
 
 
 class SimulatedKnative:
+    controllers = ("kserve", "configuration", "ready", "route")
+    splits = (("InferenceService", "emoji"),)
+    """The objects whose spec splits the traffic."""
+
     def __init__(self, look, bad=()):
         self.bad = set(bad)
         self.store = ObjectStore()
@@ -36,21 +39,22 @@ class SimulatedKnative:
 
     def settle(self):
         for _ in range(5):
-            for controller in CONTROLLERS:
+            for controller in self.controllers:
                 self.run(controller)
 
     def revisions(self):
         return self.store.list("Revision")
 
     def shares(self):
-        """Percent by look, and how much goes to revisions that are not ready."""
-        shares, unready = {}, 0
+        """Percent by look; "nobody" for what goes to revisions that are not ready."""
+        shares = {}
         for target in self._status().get("traffic", []):
             revision = self.store.get("Revision", target["revisionName"])
             look = revision["spec"]["containers"][0]["env"][0]["value"]
+            if revision["status"]["conditions"][0]["status"] != "True":
+                look = "nobody"
             shares[look] = shares.get(look, 0) + target["percent"]
-            unready += target["percent"] * (revision["status"]["conditions"][0]["status"] != "True")
-        return {look: percent for look, percent in shares.items() if percent}, unready
+        return {look: percent for look, percent in shares.items() if percent}
 
     def _status(self):
         return self.store.get("KnativeService", NAME).get("status", {})

@@ -5,10 +5,12 @@ import copy
 from rollout.cluster import Cluster
 from tests.rollout.object_store import ObjectStore
 
-CONTROLLERS = ("kserve", "deployment", "pods", "route", "garbage")
-
 
 class SimulatedStandard:
+    controllers = ("kserve", "deployment", "pods", "route", "garbage")
+    splits = (("InferenceService", "emoji"), ("HTTPRoute", "emoji"))
+    """The objects whose spec splits the traffic."""
+
     def __init__(self, look, bad=()):
         self.bad = set(bad)
         self.store = ObjectStore()
@@ -47,11 +49,12 @@ class SimulatedStandard:
 
     def settle(self):
         for _ in range(5):
-            for controller in CONTROLLERS:
+            for controller in self.controllers:
                 self.run(controller)
 
     def shares(self):
-        """Percent by look, as the gateway has it; old and new pods of a Deployment share by number."""
+        """Percent by look, as the gateway has it; old and new pods of a Deployment share by number, and
+        "nobody" is where there is none."""
         total: dict[str, float] = {}
         for backend in self.routed:
             deployment = self.store.objects.get(("Deployment", backend["name"]))

@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 
 from rollout.__main__ import main
 from rollout.plan import Promote
-from tests.rollout import simulated_knative, simulated_standard
 from tests.rollout.api_server import ApiServer
 from tests.rollout.simulated_knative import SimulatedKnative
 from tests.rollout.simulated_standard import SimulatedStandard
@@ -24,11 +23,9 @@ from tests.rollout.simulated_standard import SimulatedStandard
 NOTO, OPEN, BAD = "notoemoji@1", "openmoji@1", "openmoji@9"
 
 
-@pytest.fixture(params=["knative", "standard"])
+@pytest.fixture(params=[SimulatedKnative, SimulatedStandard])
 def server(request, tmp_path, monkeypatch):
-    module = {"knative": simulated_knative, "standard": simulated_standard}[request.param]
-    simulated = (SimulatedKnative if request.param == "knative" else SimulatedStandard)(NOTO, bad={BAD})
-    with ApiServer(simulated, module.CONTROLLERS) as running:
+    with ApiServer(request.param(NOTO, bad={BAD})) as running:
         (tmp_path / "config").write_text(running.kubeconfig(), encoding="utf-8")
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
         yield running
