@@ -135,10 +135,9 @@ class EngineBackend:
         defaults = self._diffuser.defaults
         height, width = self._diffuser.native_size
         seed = secrets.randbits(63) if picture.seed is None else picture.seed
+        looks = self.looks  # taken once: they may change at any moment, in another thread
         # without a key the seed decides, so that the same request still draws the same picture
-        lora = self.looks.resolve(
-            picture.lora or self.looks.reference(model), picture.sticky_key or f"seed {seed}"
-        )
+        lora = looks.resolve(picture.lora or looks.reference(model), picture.sticky_key or f"seed {seed}")
         return Row(
             prompt=picture.prompt,
             negative_prompt=picture.negative_prompt,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from predictor.diffuser import Diffuser
 from predictor.engine import Engine
 from predictor.errors import DeadlineExceeded, InvalidInput, NotReady, UnknownModel
 from predictor.live import LiveLooks
+from predictor.looks import Looks
 from predictor.metrics import Metrics
 from predictor.model import DiffusionModel
 from predictor.repository import LookRepository
@@ -155,6 +157,28 @@ def test_a_route_decides_by_key_then_by_seed(serve: Callable[..., Any], store: S
         assert set().union(*(looks(backend, sticky_key=str(key)) for key in range(20))) == both
         assert looks(backend, lora="openmoji") == {"openmoji@1"}
         assert looks(backend, lora="none") == {None}
+
+    serve(work)
+
+
+def test_a_route_that_comes_or_goes_between_two_looks_at_it_loses_no_request(
+    serve: Callable[..., Any], store: Store
+) -> None:
+    without = LiveLooks(store, None, store.root / "routes.json").current
+    routed = without.with_routes({"emoji": {"openmoji@1": 100}})
+
+    class Flickering:
+        states = cycle((without, routed))
+
+        @property
+        def current(self) -> Looks:
+            return next(self.states)
+
+    async def work(backend: EngineBackend) -> None:
+        live, backend._live = backend._live, Flickering()  # type: ignore[assignment]
+        drawn = [backend.row(PictureRequest("a"), "emoji").lora for _ in range(4)]
+        backend._live = live
+        assert set(drawn) == {"notoemoji@2", "openmoji@1"}
 
     serve(work)
 
