@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kserve import model_server
 
-from predictor.edge import ServerSettings
+from predictor.edge import ServerSettings, add_server_flags, positive, read_server_settings, seconds
 from weights.store import ROUTES
 
 
@@ -67,19 +67,7 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
         base_dir=Path(given.base_dir or base),
         lora_dir=loras,
         routes_file=Path(given.routes or loras / ROUTES),
-        server=ServerSettings(
-            host=given.host,
-            http_port=given.http_port,
-            grpc_port=given.grpc_port,
-            enable_grpc=given.enable_grpc,
-            enable_docs=given.enable_docs_url,
-            max_body_bytes=given.max_body_bytes,
-            drain_delay=given.drain_delay,
-            grace_period=given.grace_period,
-            timeout_keep_alive=given.timeout_keep_alive,
-            ssl_certfile=given.ssl_certfile,
-            ssl_keyfile=given.ssl_keyfile,
-        ),
+        server=read_server_settings(parser, given),
         device=given.device,
         dtype=given.dtype,
         default_look=given.default_look,
@@ -104,8 +92,6 @@ def _parser(model_dir: str, default_look: str | None) -> argparse.ArgumentParser
         parents=[model_server.parser],
         allow_abbrev=False,
     )
-    parser.set_defaults(enable_docs_url=True)
-
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model_dir",
@@ -122,7 +108,7 @@ def _parser(model_dir: str, default_look: str | None) -> argparse.ArgumentParser
     )
     model.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     model.add_argument("--dtype", default="auto", choices=["auto", "float32", "float16", "bfloat16"])
-    model.add_argument("--threads", type=_positive, metavar="N", help="torch's CPU threads")
+    model.add_argument("--threads", type=positive, metavar="N", help="torch's CPU threads")
     model.add_argument(
         "--default_look",
         default=default_look,
@@ -132,40 +118,16 @@ def _parser(model_dir: str, default_look: str | None) -> argparse.ArgumentParser
     )
 
     work = parser.add_argument_group("work and its limits")
-    work.add_argument("--max_batch_size", type=_positive, default=8, metavar="N", help="rows in one step")
-    work.add_argument("--max_queue_rows", type=_positive, default=64, metavar="N", help="more: 429")
-    work.add_argument("--max_rows", type=_positive, default=8, metavar="N", help="prompts in one request")
-    work.add_argument("--max_steps", type=_positive, default=100, metavar="N")
-    work.add_argument("--max_size", type=_positive, metavar="PIXELS", help="default: twice the native size")
-    work.add_argument("--max_prompt_chars", type=_positive, default=1000, metavar="N")
-    work.add_argument("--max_body_bytes", type=_positive, default=1 << 20, metavar="N", help="more: 413")
-    work.add_argument("--request_timeout", type=_seconds, default=300.0, metavar="S", help="longer: 504")
+    work.add_argument("--max_batch_size", type=positive, default=8, metavar="N", help="rows in one step")
+    work.add_argument("--max_queue_rows", type=positive, default=64, metavar="N", help="more: 429")
+    work.add_argument("--max_rows", type=positive, default=8, metavar="N", help="prompts in one request")
+    work.add_argument("--max_steps", type=positive, default=100, metavar="N")
+    work.add_argument("--max_size", type=positive, metavar="PIXELS", help="default: twice the native size")
+    work.add_argument("--max_prompt_chars", type=positive, default=1000, metavar="N")
+    work.add_argument("--request_timeout", type=seconds, default=300.0, metavar="S", help="longer: 504")
     work.add_argument(
-        "--hang_timeout", type=_seconds, default=120.0, metavar="S", help="of one step, for liveness"
+        "--hang_timeout", type=seconds, default=120.0, metavar="S", help="of one step, for liveness"
     )
 
-    process = parser.add_argument_group("process")
-    process.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 in a pod")
-    process.add_argument(
-        "--drain_delay", type=_seconds, default=0.0, metavar="S", help="serve on after SIGTERM"
-    )
-    process.add_argument(
-        "--grace_period", type=_seconds, default=30.0, metavar="S", help="for requests under way"
-    )
-    process.add_argument("--log_format", default="text", choices=["text", "json"])
-    process.add_argument("--log_prompts", action="store_true", help="write prompts into the log")
+    add_server_flags(parser)
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 86_400:
-        raise argparse.ArgumentTypeError("must be from 0 to 86400")
-    return value

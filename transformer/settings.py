@@ -13,7 +13,7 @@ from typing import Literal
 
 from kserve import model_server
 
-from predictor.edge import ServerSettings
+from predictor.edge import ServerSettings, add_server_flags, positive, read_server_settings, seconds
 from transformer.translation.backends import TRANSLATOR_NAMES, TranslatorName
 
 PredictorProtocol = Literal["grpc-v2", "v2"]
@@ -71,19 +71,7 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
         parser.error("--translator seq2seq needs --translator_dir")
     return Settings(
         predictor_host=given.predictor_host,
-        server=ServerSettings(
-            host=given.host,
-            http_port=given.http_port,
-            grpc_port=given.grpc_port,
-            enable_grpc=given.enable_grpc,
-            enable_docs=given.enable_docs_url,
-            max_body_bytes=given.max_body_bytes,
-            drain_delay=given.drain_delay,
-            grace_period=given.grace_period,
-            timeout_keep_alive=given.timeout_keep_alive,
-            ssl_certfile=given.ssl_certfile,
-            ssl_keyfile=given.ssl_keyfile,
-        ),
+        server=read_server_settings(parser, given),
         model_name=given.model_name,
         default_model=given.default_model,
         predictor_protocol=given.predictor_protocol,
@@ -114,7 +102,6 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.set_defaults(
-        enable_docs_url=True,
         model_name=None,
         predictor_protocol="grpc-v2",
         predictor_request_timeout_seconds=120,
@@ -123,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 
     predictor = parser.add_argument_group("predictor (see also --predictor_…, above)")
     predictor.add_argument(
-        "--predictor_connect_timeout_seconds", type=_seconds, default=1.0, metavar="S", help="of each try"
+        "--predictor_connect_timeout_seconds", type=seconds, default=1.0, metavar="S", help="of each try"
     )
     predictor.add_argument(
         "--default_model",
@@ -135,35 +122,11 @@ def _parser() -> argparse.ArgumentParser:
     work = parser.add_argument_group("work and its limits")
     work.add_argument("--translator", default="glossary", choices=TRANSLATOR_NAMES)
     work.add_argument("--translator_dir", type=Path, metavar="DIR", help="a Hugging Face folder, for seq2seq")
-    work.add_argument("--translation_cache_size", type=_positive, default=10_000, metavar="N")
-    work.add_argument("--picture_threads", type=_positive, default=2, metavar="N")
-    work.add_argument("--max_rows", type=_positive, default=8, metavar="N", help="prompts in one request")
-    work.add_argument("--max_prompt_chars", type=_positive, default=1000, metavar="N")
-    work.add_argument("--max_picture_size", type=_positive, default=2048, metavar="PIXELS")
-    work.add_argument("--max_body_bytes", type=_positive, default=1 << 20, metavar="N", help="more: 413")
+    work.add_argument("--translation_cache_size", type=positive, default=10_000, metavar="N")
+    work.add_argument("--picture_threads", type=positive, default=2, metavar="N")
+    work.add_argument("--max_rows", type=positive, default=8, metavar="N", help="prompts in one request")
+    work.add_argument("--max_prompt_chars", type=positive, default=1000, metavar="N")
+    work.add_argument("--max_picture_size", type=positive, default=2048, metavar="PIXELS")
 
-    process = parser.add_argument_group("process")
-    process.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 in a pod")
-    process.add_argument(
-        "--drain_delay", type=_seconds, default=0.0, metavar="S", help="serve on after SIGTERM"
-    )
-    process.add_argument(
-        "--grace_period", type=_seconds, default=30.0, metavar="S", help="for requests under way"
-    )
-    process.add_argument("--log_format", default="text", choices=["text", "json"])
-    process.add_argument("--log_prompts", action="store_true", help="write prompts into the log")
+    add_server_flags(parser)
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 86_400:
-        raise argparse.ArgumentTypeError("must be from 0 to 86400")
-    return value

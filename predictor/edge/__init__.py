@@ -8,7 +8,14 @@ from predictor.edge.api import Api
 from predictor.edge.backend import Backend
 from predictor.edge.dataplane import ServingDataPlane
 from predictor.edge.logs import configure_logging, event, log
-from predictor.edge.server import PortInUse, Server, ServerSettings
+from predictor.edge.server import PortInUse, Server
+from predictor.edge.settings import (
+    ServerSettings,
+    add_server_flags,
+    positive,
+    read_server_settings,
+    seconds,
+)
 
 __all__ = [
     "Api",
@@ -17,7 +24,11 @@ __all__ = [
     "Server",
     "ServerSettings",
     "ServingDataPlane",
+    "add_server_flags",
     "configure_logging",
     "event",
     "log",
+    "positive",
+    "read_server_settings",
+    "seconds",
 ]

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import grpc
 import uvicorn
@@ -19,25 +18,7 @@ from predictor.edge.gate import Gate
 from predictor.edge.grpc import grpc_server
 from predictor.edge.logs import log
 from predictor.edge.rest import rest_app
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSettings:
-    """Where to listen, what to read, how to stop. Times in seconds."""
-
-    host: str = "127.0.0.1"
-    http_port: int = 8080
-    grpc_port: int = 8081
-    enable_grpc: bool = True
-    enable_docs: bool = True
-    max_body_bytes: int = 1 << 20
-    drain_delay: float = 0.0
-    """How long to keep accepting after the first signal, already not ready: balancers need time to notice."""
-    grace_period: float = 30.0
-    """How long requests under way may take after that."""
-    timeout_keep_alive: int = 65
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
+from predictor.edge.settings import ServerSettings
 
 
 class PortInUse(Exception):

@@ -96,6 +96,7 @@ def test_every_flag_arrives() -> None:
         (["--grace_period", "nan"], "must be from 0"),
         (["--device", "tpu"], "invalid choice"),
         (["--max_step", "5"], "unrecognized arguments"),
+        (["--ssl_certfile", "/nowhere"], "--ssl_certfile: /nowhere cannot be read"),
     ],
 )
 def test_a_wrong_command_line_ends_the_process(
