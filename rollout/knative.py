@@ -16,48 +16,22 @@ How KServe steers it, and what follows from that:
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar
 
 from rollout import inference_service as isvc
-from rollout.diagnosis import condition, is_ready, plain, why_not_ready
-from rollout.plan import (
-    Canary,
-    Change,
-    Done,
-    Goal,
-    Json,
-    Promote,
-    Refuse,
-    Role,
-    Rollback,
-    Step,
-    Version,
-    Wait,
-    shown,
-)
-
-REVISION_LABEL = "serving.knative.dev/revision"
+from rollout.diagnosis import condition
+from rollout.knative_objects import KnativeObjects
+from rollout.plan import Canary, Change, Done, Goal, Promote, Refuse, Rollback, Step, Wait, shown
 
 
 @dataclass(frozen=True)
-class KnativeState:
-    """All that was read, at about one time."""
-
-    service: Json
-    """The InferenceService."""
-    knative_service: Json
-    """The Knative Service of its predictor; empty while KServe has not made it."""
-    revisions: tuple[Json, ...]
-    pods: tuple[Json, ...]
-    mode: ClassVar[str] = "Knative"
+class KnativeState(KnativeObjects):
+    """What was read, and the plans from it."""
 
     def plan(self, goal: Goal) -> Step:
         """The next step towards a goal."""
         if not self.rolled_out:
-            return Wait(f"no revision was ever ready: {self._why_not_synced() or self.problem(self.created)}")
+            return Wait(f"no revision was ever ready: {self.why_not_synced() or self.problem(self.created)}")
         match goal:
             case Canary():
                 return self._plan_canary(goal)
@@ -65,119 +39,6 @@ class KnativeState:
                 return self._plan_promote()
             case Rollback():
                 return self._plan_rollback(goal)
-
-    def versions(self) -> tuple[Version, ...]:
-        """The stable revision, the canary where there is one, and others that still get traffic."""
-        roles: dict[str, Role] = dict.fromkeys(self.traffic, "old")
-        if self.created:
-            roles[self.created] = "canary"
-        if self.stable:
-            roles[self.stable] = "stable"
-        versions = [self._version(name, role) for name, role in roles.items()]
-        return tuple(sorted(versions, key=lambda version: (version.role != "stable", version.name)))
-
-    def summary(self) -> str:
-        """The state in one line."""
-        served = ", ".join(f"{shown(v.look)} has {v.percent} %" for v in self.versions() if v.percent)
-        share = (
-            "all the traffic"
-            if self.asked_percent is None
-            else f"{self.asked_percent} % for the newest revision"
-        )
-        return f"{served or 'nothing is served'}; asked for {shown(self.asked_look)}, {share}"
-
-    def has_canary(self, look: str) -> bool:
-        """Whether a canary of this look is asked for."""
-        return self.asked_percent is not None and self.asked_look == look
-
-    def asked_share(self, look: str) -> int:
-        """Percent of the traffic that is asked for this look: 100 from the beginning of its promotion."""
-        if self.asked_look != look:
-            return 0
-        return 100 if self.asked_percent is None else self.asked_percent
-
-    # What the objects say.
-
-    @cached_property
-    def asked_look(self) -> str | None:
-        """The look of the spec."""
-        return isvc.look(self.service)
-
-    @cached_property
-    def asked_percent(self) -> int | None:
-        """The canary's share in the spec."""
-        return isvc.canary_percent(self.service)
-
-    @property
-    def _component(self) -> Json:
-        component: Json = self.service.get("status", {}).get("components", {}).get("predictor", {})
-        return component
-
-    @property
-    def rolled_out(self) -> str:
-        """The last revision with 100 %, by KServe's status."""
-        return str(self._component.get("latestRolledoutRevision", ""))
-
-    @property
-    def previous(self) -> str:
-        """The revision rolled out before that."""
-        return str(self._component.get("previousRolledoutRevision", ""))
-
-    @property
-    def created(self) -> str:
-        """The newest revision."""
-        return str(self.knative_service.get("status", {}).get("latestCreatedRevisionName", ""))
-
-    @property
-    def newest_ready(self) -> str:
-        """The newest revision that was ready."""
-        return str(self.knative_service.get("status", {}).get("latestReadyRevisionName", ""))
-
-    @cached_property
-    def traffic(self) -> Counter[str]:
-        """Percent of the traffic by revision, as Knative says, without those that get none."""
-        traffic: Counter[str] = Counter()
-        for target in self.knative_service.get("status", {}).get("traffic", []):
-            traffic[target.get("revisionName", "")] += target.get("percent") or 0
-        return +traffic
-
-    def has_traffic(self, shares: dict[str, int]) -> bool:
-        """Whether the traffic is split like this, and the gateways know it."""
-        observed = self.knative_service.get("status", {}).get("observedGeneration")
-        routed = condition(self.knative_service, "RoutesReady").get("status") == "True"
-        settled = routed and observed == self.knative_service["metadata"].get("generation")
-        return settled and self.traffic == +Counter(shares)
-
-    @property
-    def synced(self) -> bool:
-        """Whether the newest revision is of the look that is asked for."""
-        return bool(self.created) and self.look_of(self.created) == self.asked_look
-
-    @property
-    def stable(self) -> str:
-        """The revision to fall back on."""
-        going_back = self.asked_percent is not None and self.rolled_out == self.created and self.synced
-        return self.previous if going_back and self.previous else self.rolled_out
-
-    def look_of(self, name: str) -> str | None:
-        """The look of a revision."""
-        revision = self._revision(name)
-        return isvc.look_in_pod_spec(revision["spec"]) if revision else None
-
-    def other_differences(self) -> list[str]:
-        """In what the newest revision differs from the stable one, but for the look."""
-        newest, stable = (
-            isvc.without_look(self._revision(name).get("spec", {})) for name in (self.created, self.stable)
-        )
-        return sorted(key for key in newest.keys() | stable.keys() if newest.get(key) != stable.get(key))
-
-    def problem(self, name: str) -> str:
-        """Why a revision isn't ready."""
-        ready = condition(self._revision(name), "Ready")
-        said = plain(": ".join(filter(None, (ready.get("reason"), ready.get("message")))))
-        return why_not_ready(self._pods(name)) or said or f"Knative takes up {name}"
-
-    # The plans.
 
     def _plan_canary(self, goal: Canary) -> Step:
         stable_look = self.look_of(self.rolled_out)
@@ -213,7 +74,7 @@ class KnativeState:
                 "there is no canary with traffic to promote; `rollback` finishes one that was begun"
             )
         if not self.synced or self.newest_ready != self.created:
-            return Refuse(f"the canary is not ready: {self._why_not_synced() or self.problem(self.created)}")
+            return Refuse(f"the canary is not ready: {self.why_not_synced() or self.problem(self.created)}")
         changed = isvc.with_canary_percent(self.service, None)
         return Change("replace", changed, f"promote {shown(self.asked_look)}: asked for all the traffic")
 
@@ -228,7 +89,7 @@ class KnativeState:
         if self.asked_look != old_look and self.created == self.rolled_out and not self.synced:
             if condition(self.service, "PredictorReady").get("reason") != "ReconcileFailed":
                 # A revision may be on its way, and without a share it would get all the traffic.
-                return Wait(self._why_not_synced() or "")
+                return Wait(self.why_not_synced() or "")
             changed = isvc.with_canary_percent(isvc.with_look(self.service, old_look), None)
             return Change("replace", changed, f"take back {shown(self.asked_look)}, which KServe refuses")
         other = self.other_differences() if self.synced else []
@@ -256,7 +117,7 @@ class KnativeState:
             return settled
         if (
             not self.previous
-            or not self._revision(self.previous)
+            or not self.revision(self.previous)
             or self.look_of(self.previous) == self.asked_look
         ):
             return settled if goal.only is None else Refuse(f"{goal.only} stays: no look before it is known")
@@ -270,7 +131,7 @@ class KnativeState:
     def _plan_settle(self) -> Step:
         """Towards one look with all the traffic and no share in the spec; the look that is asked for."""
         if not self.synced:
-            return Wait(self._why_not_synced() or "waiting for a new revision")
+            return Wait(self.why_not_synced() or "waiting for a new revision")
         if self.newest_ready != self.created:
             return Wait(
                 f"waiting for {self.created} ({shown(self.asked_look)}): {self.problem(self.created)}"
@@ -291,41 +152,10 @@ class KnativeState:
     def _wait_for_traffic(self, percent: int) -> Step:
         look = shown(self.asked_look)
         if not self.synced:
-            return Wait(self._why_not_synced() or f"waiting for a revision of {look}")
+            return Wait(self.why_not_synced() or f"waiting for a revision of {look}")
         if self.newest_ready != self.created:
             return Wait(f"waiting for {self.created} ({look}): {self.problem(self.created)}")
         if not self.has_traffic({self.created: percent, self.rolled_out: 100 - percent}):
             return Wait(f"waiting for {percent} % of the traffic at {self.created} ({look})")
         stable = shown(self.look_of(self.rolled_out))
         return Done(f"{look} has {percent} % of the traffic ({self.created}), {stable} {100 - percent} %")
-
-    # Small readings.
-
-    def _why_not_synced(self) -> str | None:
-        """What KServe says while it has not handed the spec on to Knative."""
-        if self.synced:
-            return None
-        ready = condition(self.service, "PredictorReady")
-        if ready.get("status") == "False" and ready.get("message"):
-            return f"KServe: {plain(ready['message'])}"
-        return f"waiting for KServe to ask Knative for {shown(self.asked_look)}"
-
-    def _revision(self, name: str) -> Json:
-        return next((r for r in self.revisions if r["metadata"]["name"] == name), {})
-
-    def _pods(self, name: str) -> tuple[Json, ...]:
-        return tuple(pod for pod in self.pods if pod["metadata"]["labels"].get(REVISION_LABEL) == name)
-
-    def _version(self, name: str, role: Role) -> Version:
-        ready = condition(self._revision(name), "Ready").get("status") == "True"
-        pods = self._pods(name)
-        return Version(
-            role=role,
-            name=name,
-            look=self.look_of(name),
-            percent=self.traffic[name],
-            ready=ready,
-            ready_pods=sum(map(is_ready, pods)),
-            pods=pods,
-            problem=None if ready else self.problem(name),
-        )
