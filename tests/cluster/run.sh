@@ -13,6 +13,10 @@ export EMOJI_MODE=Knative
 report=out/cluster/report.md
 if [ -n "$STANDARD" ]; then EMOJI_MODE=Standard report=out/cluster-standard/report.md; fi
 
+take_away() {
+    trap '' INT TERM # make passes a signal on once more
+    "$MAKE" cluster-down
+}
 is_up() { [ -e "$own" ] && (eval "$(cluster/env)" && kubectl get --raw /readyz --request-timeout=10s) > /dev/null 2>&1; }
 
 own=$(eval "$(cluster/env)" && echo "$KUBECONFIG")
@@ -20,7 +24,7 @@ if [ "${KUBECONFIG:-$own}" = "$own" ]; then
     cluster/preflight.sh
     images/build.sh prepare
     "$MAKE" image-archives TORCH=cpu REGISTRY=dev.local
-    is_up || trap '"$MAKE" cluster-down' EXIT
+    is_up || { trap take_away EXIT; trap 'exit 130' INT TERM; }
     "$MAKE" cluster-up STANDARD="$STANDARD"
     cluster/import-image build/images/emoji-{predictor,transformer,weights}.tar
     eval "$(cluster/env)"
