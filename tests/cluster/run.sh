@@ -13,6 +13,7 @@ export EMOJI_MODE=Knative
 report=out/cluster/report.md
 if [ -n "$STANDARD" ]; then EMOJI_MODE=Standard report=out/cluster-standard/report.md; fi
 
+# shellcheck disable=SC2317  # the trap calls it
 take_away() {
     trap '' INT TERM # make passes a signal on once more
     "$MAKE" cluster-down
@@ -24,7 +25,10 @@ if [ "${KUBECONFIG:-$own}" = "$own" ]; then
     cluster/preflight.sh
     images/build.sh prepare
     "$MAKE" image-archives TORCH=cpu REGISTRY=dev.local
-    is_up || { trap take_away EXIT; trap 'exit 130' INT TERM; }
+    if ! is_up; then
+        trap take_away EXIT
+        trap 'exit 130' INT TERM
+    fi
     "$MAKE" cluster-up STANDARD="$STANDARD"
     cluster/import-image build/images/emoji-{predictor,transformer,weights}.tar
     eval "$(cluster/env)"
