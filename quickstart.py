@@ -251,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--model_dir", type=Path, default=Path("weights/embedded"), help="base/ and loras/ to serve"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--http_port", type=int, default=8080, help="REST of the transformer")
     parser.add_argument("--grpc_port", type=int, default=8081, help="gRPC of the transformer")
     parser.add_argument("--predictor_http_port", type=int, default=8090, help="REST of the predictor")

@@ -25,15 +25,16 @@ def _serve() -> int:
     from predictor.edge import PortInUse, configure_logging
     from predictor.errors import ServingError
     from predictor.looks import UnusableLook
-    from predictor.server import build_server
+    from predictor.server import UnusableDevice, build_server
     from predictor.settings import read_settings
     from weights.errors import WeightsError
 
     settings = read_settings(sys.argv[1:])
     configure_logging(settings.log_format)
+    foreseen = (UnsupportedCheckpoint, UnusableDevice, UnusableLook, WeightsError, PortInUse, ServingError)
     try:
         build_server(settings).start()
-    except (UnsupportedCheckpoint, UnusableLook, WeightsError, PortInUse, ServingError, OSError) as error:
+    except (*foreseen, OSError) as error:
         print(f"predictor: {error}", file=sys.stderr)
         return 1
     return 0

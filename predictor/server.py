@@ -22,10 +22,15 @@ from weights.errors import WeightsError
 from weights.store import Store
 
 
+class UnusableDevice(ValueError):
+    """The device that was asked for isn't there."""
+
+
 def build_server(settings: Settings) -> Server:
     """Load everything and return the server, ready to `start`.
 
     Raises:
+        UnusableDevice: there is no such device.
         UnsupportedCheckpoint: the base folder can't be served.
         WeightsError: an index of the store is damaged, or the default look is, or doesn't fit the base;
             another such LoRA is left out.
@@ -34,6 +39,10 @@ def build_server(settings: Settings) -> Server:
     device = (
         settings.device if settings.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     )
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UnusableDevice(
+            "--device cuda: torch finds no CUDA device or driver here; auto takes the CPU then"
+        )
     dtype = settings.dtype if settings.dtype != "auto" else ("float16" if device == "cuda" else "float32")
     store = Store(settings.lora_dir)
     looks = LiveLooks(store, settings.default_look, settings.routes_file)

@@ -183,7 +183,10 @@ class GrpcUpstream(Upstream):
             return await method(message, metadata=tuple(headers.items()), timeout=limit_s + 1)
         except grpc.aio.AioRpcError as error:
             trailing = dict(error.trailing_metadata() or ())
-            raise _refused(_HTTP_STATUS.get(error.code(), 500), error.details() or "", trailing) from None
+            status = _HTTP_STATUS.get(error.code(), 500)
+            if status == 429 and "retry-after" not in trailing:
+                status = 413  # the one other resource that gRPC exhausts is a message's length
+            raise _refused(status, error.details() or "", trailing) from None
         except grpc.aio.UsageError:
             raise UpstreamUnavailable("the connection to the predictor is closed") from None
 
@@ -296,9 +299,10 @@ def _refused(status: int, message: str, headers: Mapping[str, Any]) -> ServingEr
             )
         case 404:
             return UnknownModel(message or "the predictor has no such model")
-        case 429 if retry_after.isdecimal():
-            return QueueFull(int(retry_after), message.partition("; try again")[0])
-        case 413 | 429:
+        case 429:  # a proxy in between need not say when, nor why
+            seconds = int(retry_after) if retry_after.isdecimal() else 1
+            return QueueFull(seconds, message.partition("; try again")[0] or "too many requests")
+        case 413:
             return RequestTooLarge(message or "the predictor reads no request as large as this")
         case 501:
             return NotImplementedHere(message or "the predictor cannot do this")

@@ -20,6 +20,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+import torch
 from kserve import (
     InferenceGRPCClient,
     InferenceRESTClient,
@@ -31,6 +32,8 @@ from kserve import (
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.contract import PictureRequest, infer_request
+from predictor.server import UnusableDevice, build_server
+from predictor.settings import read_settings
 from tests.predictor.serving import ROOT, Predictor, running, write_store
 from weights.store import Store
 
@@ -715,6 +718,12 @@ def test_what_cannot_be_served_is_refused_with_the_reason(model_dir: Path, tmp_p
     adapter.write_bytes(adapter.read_bytes()[:-1] + b"x")
     damaged = refusal("--model_dir", str(tmp_path / "models"), DEFAULT_LOOK="openmoji@1")
     assert f"{adapter}: SHA-256 is " in damaged
+
+
+def test_a_device_that_is_not_there_is_named(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UnusableDevice, match="no CUDA device"):
+        build_server(read_settings(["--model_dir", str(model_dir), "--device", "cuda"], {}))
 
 
 def test_damaged_loras_that_are_not_the_default_look_are_left_out(model_dir: Path, tmp_path: Path) -> None:

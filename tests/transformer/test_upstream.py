@@ -233,6 +233,19 @@ def test_garbage_is_a_bad_gateway_and_is_not_asked_for_again(answer: bytes) -> N
     assert connections == 1
 
 
+def test_a_proxys_429_is_no_body_that_is_too_large() -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 18\r\n\r\nlocal_rate_limited")
+        await hang_up(writer)
+
+    async def use(upstream: Upstream) -> None:
+        with pytest.raises(QueueFull, match="too many requests; try again in 1 s"):
+            await upstream.infer(drawing("a cat"), {})
+
+    with_server(speak, use, predictor_protocol="v2")
+
+
 @pytest.mark.parametrize(
     "answer",
     [
