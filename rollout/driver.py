@@ -68,12 +68,14 @@ class Driver:
                 case Refuse(text):
                     raise Refused(text)
                 case Change(text=text) | Wait(text):
-                    if text != told:
+                    again = text == told
+                    if not again:
                         self.tell(text)
                         told = text
             if time.monotonic() > deadline:
                 raise TimedOut(f"not there after {timeout:.0f} s: {text}")
-            if isinstance(step, Wait):
+            # A change that is to be made again was undone by someone: not at once, then.
+            if again or isinstance(step, Wait):
                 self.pause(POLL_SECONDS)
 
     def take_back(self, look: str, why: RolloutError | str) -> RolledBack:
