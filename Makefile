@@ -43,7 +43,7 @@ test: $(VENV)/dev.stamp ## Run all tests that need no cluster and no GPU
 .PHONY: clean
 clean: ## Remove the virtual environment, out/ and every cache
 	rm -rf out build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+	find . \( -path ./.git -o -path ./.cluster \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 	test ! -e $(VENV)/pyvenv.cfg || rm -rf $(VENV)
 
 # ---- For developers -----------------------------------------------------------------------------------------------
@@ -159,6 +159,7 @@ chart-readme: $(TOOLS)/programs.stamp ## Write the chart's README anew from its 
 	$(TOOLS)/helm-docs --chart-search-root helm --sort-values-order file
 
 # ---- Tests on a cluster -------------------------------------------------------------------------------------------
+# tests/cluster/run.sh says what to set for a cluster of yours. The evidence: out/cluster, STANDARD=1: out/cluster-standard.
 
 .PHONY: test-cluster
 test-cluster: $(VENV)/dev.stamp ## Test on the cluster of KUBECONFIG, else on one brought up here, as root (STANDARD=1: Standard mode)

@@ -5,7 +5,7 @@
 # FOLDER gets base/ and loras/, which may be volumes of their own. What goes into them, the parts of the base and one
 # folder for each LoRA, appears whole, by a rename. Safe to run again: a part that is there stays, a LoRA also with
 # versions and aliases that were added to it. One that is there and differs stays as well, and the exit status is 1;
-# --replace replaces it.
+# --replace replaces it, a LoRA with all that was added to it.
 set -eu
 replace=no
 if [ "${1:-}" = --replace ]; then

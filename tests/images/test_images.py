@@ -166,7 +166,8 @@ def test_its_configuration_fits_a_restricted_pod(images: dict[str, Image], name:
     assert labels["title"] == f"emoji-{name}"
     assert labels["licenses"].startswith("Apache-2.0")
     assert labels["version"] == images[name].name.rpartition(":")[2]
-    assert re.fullmatch("[0-9a-f]{40}", labels["revision"])
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, check=False)
+    assert bool(re.fullmatch("[0-9a-f]{40}", labels.get("revision", ""))) == (git.returncode == 0)
 
 
 @pytest.mark.parametrize("name", SERVERS)
