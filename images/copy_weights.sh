@@ -27,7 +27,8 @@ holds() {
     done
 }
 
-for path in "$source"/base/* "$source"/loras/*; do
+# The base comes last: a server that waits for it then finds every LoRA.
+for path in "$source"/loras/* "$source"/base/*; do
     part=${path#"$source"/}
     there=$target/$part
     folder=$target/${part%/*}
