@@ -259,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out"), help="where pictures and logs go")
     try:
         return asyncio.run(run(parser.parse_args(argv)))
-    except QuickstartError as error:
+    except (QuickstartError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 

@@ -11,8 +11,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from quickstart import Port, QuickstartError, check_ports
+from quickstart import Port, QuickstartError, check_ports, main
 from tests import tiny_models
+from tests.permissions import shut
 from tests.quickstart_process import PORTS, Quickstart, free_ports
 
 
@@ -50,6 +51,22 @@ def test_two_ports_must_differ() -> None:
 def test_a_number_that_is_no_port_is_refused() -> None:
     with pytest.raises(QuickstartError, match="HTTP_PORT=70000 is no port"):
         check_ports([Port(70000, "HTTP_PORT")])
+
+
+def test_a_folder_for_pictures_that_may_not_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Say, an out/ that root has made."""
+    numbers = [
+        f"--{port.variable.lower()}={number}" for port, number in zip(PORTS, free_ports(4), strict=True)
+    ]
+    (tmp_path / "out").mkdir()
+    with shut(tmp_path / "out", 0o555):
+        assert main([*numbers, f"--out={tmp_path / 'out'}"]) == 1
+    printed = capsys.readouterr().err
+    assert "Permission denied" in printed
+    assert "predictor.log" in printed
+    assert len(printed.splitlines()) == 1
 
 
 def test_a_child_that_cannot_start_ends_it_all_with_its_reason(tmp_path: Path) -> None:
