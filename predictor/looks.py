@@ -74,11 +74,9 @@ class Looks:
         """The same looks with other routes.
 
         Raises:
-            UnusableLook: a route names a version that isn't there, or its name is taken.
+            UnusableLook: a route names a version that isn't there.
         """
         for name, shares in routes.items():
-            if name == NO_LORA:
-                raise UnusableLook(f"a route can't be named {name!r}: that is the plain base")
             missing = sorted(shares.keys() - set(self.references.values()))
             if missing:
                 raise UnusableLook(f"route {name!r}: {', '.join(missing)} is not served here")

@@ -23,6 +23,8 @@ MAX_LABELS = 64
 # Names become model names of the Open Inference Protocol and values of Kubernetes labels.
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 ALIAS = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+RESERVED = ("emoji", "none")
+"""Names that no LoRA may have: to a predictor they are the default look and the plain base."""
 LABEL_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 MODULE_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")

@@ -20,6 +20,7 @@ Routes = Mapping[str, Mapping[str, int]]
 """Name to exact versions, each with its percent."""
 
 MAX_BYTES = 1 << 20
+PLAIN_BASE = "none"
 VERSION = re.compile(rf"({NAME.pattern})@[1-9][0-9]{{0,8}}")
 
 
@@ -71,6 +72,8 @@ def check(name: str, shares: object, file: Path | None = None) -> None:
 
     if not NAME.fullmatch(name):
         raise refuse("is no name for a route")
+    if name == PLAIN_BASE:
+        raise refuse("is no name for a route: to the predictor it is the plain base")
     if not isinstance(shares, dict):
         raise refuse("is no object of versions with their percents")
     for version, percent in shares.items():

@@ -26,10 +26,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weights import durable, routes
-from weights.errors import CorruptLora, LoraInUse, StoreUnavailable, UnknownLora
+from weights.errors import CorruptLora, InvalidName, LoraInUse, StoreUnavailable, UnknownLora
 from weights.index import Index
 from weights.lock import writer_lock
-from weights.manifest import MAX_BYTES, NAME, Manifest, check_alias, check_labels, check_name, check_text
+from weights.manifest import (
+    MAX_BYTES,
+    NAME,
+    RESERVED,
+    Manifest,
+    check_alias,
+    check_labels,
+    check_name,
+    check_text,
+)
 from weights.version import LoraVersion, read_tensors, read_version, write_version
 
 if TYPE_CHECKING:
@@ -133,6 +142,10 @@ class Store:
         from safetensors.torch import save
 
         name = check_name(manifest.name)
+        if name in RESERVED:
+            raise InvalidName(
+                f"{name!r} has a meaning of its own to the predictor", remedy="Take another name"
+            )
         if alias is not None:
             check_alias(alias)
         check_labels(manifest.labels)

@@ -14,7 +14,7 @@ from weights.store import Store
 
 CANARY = {"notoemoji@1": 90, "openmoji@1": 10}
 
-NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
+NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True).filter(lambda n: n != "none")
 VERSIONS = st.builds("{}@{}".format, NAMES, st.integers(1, 999_999_999))
 
 
@@ -64,6 +64,7 @@ def test_garbage_is_refused_or_a_document(garbage: Any) -> None:
         ("\xff", "is no object of names"),
         ("[]", "is no object of names"),
         ('{"Emoji": {"a@1": 100}}', "is no name"),
+        ('{"none": {"a@1": 100}}', "the plain base"),
         ('{"emoji": []}', "is no object of versions"),
         ('{"emoji": {}}', "make 0 %"),
         ('{"emoji": {"a@1": 90}}', "make 90 %"),

@@ -13,6 +13,7 @@ from tests.permissions import shut
 from tests.weights.loras import make_manifest, make_tensors
 from weights import lock
 from weights.errors import CorruptLora, InvalidName, LoraInUse, StoreUnavailable, UnknownLora, WeightsError
+from weights.manifest import RESERVED
 from weights.store import Store
 
 
@@ -125,6 +126,13 @@ def test_a_damaged_version_can_be_removed(store: Store) -> None:
 def test_bad_names_write_nothing(store: Store, name: str, alias: str | None) -> None:
     with pytest.raises(InvalidName):
         store.add(make_tensors(), make_manifest(name), alias=alias)
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_a_name_with_a_meaning_of_its_own_is_not_given(store: Store, name: str) -> None:
+    with pytest.raises(InvalidName, match="the predictor"):
+        store.add(make_tensors(), make_manifest(name))
     assert not store.root.exists()
 
 
