@@ -1,10 +1,15 @@
-"""`python -m weights train`: the stages of the embedded model, one after another, each resumable.
+r"""`python -m weights train`: the stages of the embedded model, one after another, each resumable.
 
     autoencoder → text → base → lora-notoemoji, lora-openmoji → decoder → export
 
 Stages write into `weights/runs/<stage>/`; export puts the base and, by `weights import` of the LoRA runs' own
 state folders, the two LoRAs into `weights/embedded`. `unpack` does the reverse for the base, so that training
 can go on from the committed model: `python -m weights train unpack base lora-notoemoji lora-openmoji export`.
+
+On several cores, one process each with one thread is faster than threads; for two:
+
+    OMP_NUM_THREADS=1 python -m torch.distributed.run --standalone --nproc_per_node 2 \
+        -m weights.train --threads 1
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from weights.train.denoiser import (
     Sampler,
     build_unet,
     encode_pictures,
+    redraw,
     train_base,
 )
 from weights.train.export import export, unpack
@@ -74,6 +80,14 @@ class Workshop:
             np.save(file, encode_pictures(encoder, self.pictures()).numpy())
         return torch.from_numpy(np.load(file))
 
+    def redrawn(self, run: Run) -> torch.Tensor:
+        """float16 [2, N, 8, 16, 16]: the subjects' latents by the trained UNet, made once and kept."""
+        file = self.folder / "redrawn.npy"
+        if not file.exists():
+            unet = UNet2DConditionModel.from_pretrained(self.folder / "base" / "model").to(run.device)
+            np.save(file, redraw(unet, self.sampler(run)).numpy())
+        return torch.from_numpy(np.load(file))
+
     def autoencoder(self) -> AutoencoderKL:
         """The autoencoder with the best decoder there is yet."""
         stage = "decoder" if (self.folder / "decoder" / "model").exists() else "autoencoder"
@@ -98,6 +112,13 @@ class Workshop:
         planned, peak, every = PLAN[stage]
         run = Run(self.folder, stage, steps or planned, device=self.device, save_every=every, peak=peak)
         torch.manual_seed(run.accelerator.process_index)
+        with run.accelerator.main_process_first():  # it makes the files that the others then find
+            if stage in ("autoencoder", "decoder"):
+                self.pictures()
+            if stage != "autoencoder":
+                self.latents()
+            if stage == "decoder":
+                self.redrawn(run)
         size = {} if batch is None else {"batch": batch}
         if stage == "autoencoder":
             flat = self.pictures().reshape(-1, *self.pictures().shape[2:])
@@ -110,11 +131,13 @@ class Workshop:
             train_text_encoder(run, self.subjects, self.latents(), **size)
         elif stage == "decoder":
             flat = self.pictures().reshape(-1, *self.pictures().shape[2:])
-            train_decoder(run, self.autoencoder(), flat, self.latents().flatten(0, 1), **size)
+            latents = torch.stack([self.latents(), self.redrawn(run)]).flatten(1, 2)
+            train_decoder(run, self.autoencoder(), flat, latents, **size)
         elif stage == "base":
             last = self.folder / "base" / "model"
             unet = UNet2DConditionModel.from_pretrained(last) if last.exists() else build_unet()
             train_base(run, self.sampler(run), unet, self.autoencoder(), **size)
+            (self.folder / "redrawn.npy").unlink(missing_ok=True)  # by the UNet before
         else:
             look = stage.removeprefix("lora-")
             unet = UNet2DConditionModel.from_pretrained(self.folder / "base" / "model")

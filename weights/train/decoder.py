@@ -1,7 +1,7 @@
 """Stage `decoder`: the decoder alone, trained on to draw crisply from the UNet's latents.
 
-The encoder stays as it is, so that latents keep their meaning. Latents get some noise, and the loss asks for
-the edges as well as for the colours. Knows nothing of prompts.
+The encoder stays as it is, so that latents keep their meaning. Half of the latents are the UNet's own, all
+get some noise, and the loss asks for the edges as well as for the colours. Knows nothing of prompts.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ def train_decoder(
     latents: torch.Tensor,
     batch: int = 8,
 ) -> None:
-    """`pictures` uint8 [N, 128, 128, 3] and their latents [N, 8, 16, 16]; saved in `run.folder / "model"`."""
+    """`pictures` uint8 [N, 128, 128, 3] and their latents of several origins [M, N, 8, 16, 16].
+
+    Saved in `run.folder / "model"`.
+    """
     autoencoder.encoder.requires_grad_(False)
     autoencoder.quant_conv.requires_grad_(False)
     autoencoder.to(memory_format=torch.channels_last)
@@ -68,7 +71,8 @@ def train_decoder(
         noisy, real = [], []
         for index in torch.randint(len(pictures), (batch // run.accelerator.num_processes,)).tolist():
             top, left = torch.randint(cells, (2,)).tolist()
-            window = latents[index, :, top : top + WINDOW, left : left + WINDOW].float()
+            origin = latents[int(torch.randint(len(latents), ())), index]
+            window = origin[:, top : top + WINDOW, left : left + WINDOW].float()
             noisy.append(window + torch.rand(1) * NOISE * torch.randn_like(window))
             real.append(pictures[index, 8 * top : 8 * (top + WINDOW), 8 * left : 8 * (left + WINDOW)])
         target = to_tensor(np.stack(real), run.device)

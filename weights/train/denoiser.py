@@ -32,6 +32,7 @@ PLAIN_SHARE, COLOUR_SHARE = 0.6, 0.22  # the rest are features
 NO_PROMPT = 0.1  # share of samples without a prompt, for classifier-free guidance
 STYLE_WORDS = 0.8  # share of base samples whose prompt names the look
 ATTENDING, HOLDING = 0.1, 0.3  # weights of the inner layers' losses beside the output's
+REDRAWN = (300, 800)  # timesteps at which the UNet's own latents are made for the decoder
 NOISY = 0.55  # below 1, timesteps lean to the noisy end, where the prompt decides what is drawn
 SHEET_PROMPTS = (
     "grinning face",
@@ -182,6 +183,26 @@ def supervised_loss(unet: nn.Module, scheduler: DDIMScheduler, batch: Batch) -> 
     inner = {"attended": attended.mean(), "held": held.mean()}
     loss = losses["loss"] + ATTENDING * inner["attended"] + HOLDING * inner["held"]
     return {**losses, **inner, "loss": loss}
+
+
+@torch.no_grad()
+def redraw(unet: UNet2DConditionModel, sampler: Sampler) -> torch.Tensor:
+    """All subjects' latents as the UNet makes them out through noise, float16 [2, N, 8, 16, 16].
+
+    One step each, from halfway noise: what is drawn then is the subject's own picture, with the UNet's flaws.
+    """
+    scheduler = build_scheduler()
+    redrawn = torch.empty_like(sampler.latents)
+    for look, name in enumerate(LOOKS):
+        for picks in torch.arange(len(sampler.subjects)).split(64):
+            prompts = [sample_prompt(sampler.subjects[i], sampler.chance, name) for i in picks.tolist()]
+            states = encode_prompts(sampler.tokenizer, sampler.encoder, prompts)
+            steps = torch.randint(*REDRAWN, (len(picks),)).to(unet.device)
+            noisy, _ = add_noise(scheduler, sampler.latents[look, picks].float().to(unet.device), steps)
+            signal = scheduler.alphas_cumprod.to(noisy)[steps].view(-1, 1, 1, 1)
+            seen = signal.sqrt() * noisy - (1 - signal).sqrt() * unet(noisy, steps, states).sample
+            redrawn[look, picks] = seen.half().cpu()
+    return redrawn
 
 
 def assemble(
