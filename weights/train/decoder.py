@@ -32,14 +32,14 @@ def laplacian(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def sharpness_loss(drawn: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """How far the Laplacian is off, in place and in its energy nearby and further around.
+    """How far the Laplacian is off, in place and in its energy nearby, further around and on the whole.
 
     Where an edge lies is never quite sure, and a difference in place alone is least for a blurred one; the
     energies ask for an edge all the same.
     """
     have, want = laplacian(drawn), laplacian(real)
     loss = 0.3 * F.l1_loss(have, want)
-    for size, weight in ((5, 1.0), (15, 1.0)):
+    for size, weight in ((5, 1.0), (15, 1.0), (have.shape[-1], 2.0)):
         energy = F.avg_pool2d(have.abs(), size, size // 2) - F.avg_pool2d(want.abs(), size, size // 2)
         loss = loss + weight * energy.abs().mean()
     return loss
