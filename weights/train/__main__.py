@@ -48,10 +48,10 @@ from weights.train.text_encoder import train_text_encoder
 PLAN: dict[str, tuple[int, float, int]] = {
     "autoencoder": (2400, 2e-3, 250),
     "text": (1300, 2e-3, 100),
-    "base": (6000, 1e-3, 150),
-    "lora-notoemoji": (400, 1e-3, 100),
-    "lora-openmoji": (400, 1e-3, 100),
-    "decoder": (6000, 1e-3, 500),
+    "base": (4000, 1e-3, 150),
+    "lora-notoemoji": (320, 1e-3, 100),
+    "lora-openmoji": (320, 1e-3, 100),
+    "decoder": (4500, 1e-3, 500),
 }
 
 

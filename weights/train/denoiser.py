@@ -239,7 +239,7 @@ def sample_sheet(
 
 
 def train_base(
-    run: Run, sampler: Sampler, unet: UNet2DConditionModel, autoencoder: AutoencoderKL, batch: int = 64
+    run: Run, sampler: Sampler, unet: UNet2DConditionModel, autoencoder: AutoencoderKL, batch: int = 32
 ) -> None:
     """Train the UNet; the averaged weights go to `run.folder / "model"`."""
     unet.to(memory_format=torch.channels_last)
