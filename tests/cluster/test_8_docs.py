@@ -37,7 +37,9 @@ def blocks(page: str) -> list[Block]:
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     found = [Block(page, m["language"], m["code"], m["reason"]) for m in BLOCK.finditer(text)]
     assert text.count("\n```") == 2 * len(found), page
-    assert text.count("<!--") == sum(block.reason is not None for block in found), f"{page}: a mark is misspelt"
+    assert text.count("<!--") == sum(block.reason is not None for block in found), (
+        f"{page}: a mark is misspelt"
+    )
     return found
 
 
