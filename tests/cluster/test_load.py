@@ -56,7 +56,8 @@ def server(script: list[bytes]) -> Iterator[Ingress]:
             int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
         )
         await reader.readexactly(length)
-        writer.write(next(replies))
+        # Without this header the client may send its next request to a connection that is being closed.
+        writer.write(next(replies).replace(b"\r\n", b"\r\nconnection: close\r\n", 1))
         await writer.drain()
         writer.close()
 
