@@ -49,8 +49,8 @@ PLAN: dict[str, tuple[int, float, int]] = {
     "autoencoder": (2400, 2e-3, 250),
     "text": (1300, 2e-3, 100),
     "base": (4000, 1e-3, 150),
-    "lora-notoemoji": (320, 1e-3, 100),
-    "lora-openmoji": (320, 1e-3, 100),
+    "lora-notoemoji": (640, 1e-3, 100),
+    "lora-openmoji": (640, 1e-3, 100),
     "decoder": (4500, 1e-3, 500),
 }
 
