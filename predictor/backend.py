@@ -4,6 +4,7 @@ Turns picture requests into the engine's rows. It doesn't know protocols.
 """
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Sequence
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 from predictor.contract import NO_LORA, Limits, PictureRequest
 from predictor.diffuser import Diffuser
 from predictor.engine import Engine
-from predictor.errors import DeadlineExceeded, InvalidInput
+from predictor.errors import InvalidInput
 from predictor.live import LiveLooks
 from predictor.looks import EMOJI, Looks
 from predictor.metrics import Metrics
 from predictor.row import Row
+from predictor.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +99,18 @@ class EngineBackend:
             self._watching.cancel()
         await self._engine.stop(drain_s)
 
-    async def draw(self, pictures: Sequence[PictureRequest], model: str) -> Drawn:
+    async def draw(self, pictures: Sequence[PictureRequest], model: str, tenant: str = "") -> Drawn:
         """Draw the pictures of one request; cancelling this frees their places.
 
         Args:
-            pictures: within the limits.
+            pictures: within the limits; timeout and priority are those of the first.
             model: the name that chooses the LoRA of those that name none.
+            tenant: who asks.
 
         Raises:
             InvalidInput, UnknownModel: a picture cannot be drawn as asked.
             QueueFull, NotReady: not now.
-            DeadlineExceeded: it took longer than this server allows.
+            DeadlineExceeded: it took longer than the request or this server allows.
         """
         rows = [self.row(picture, model) for picture in pictures]
         for row in rows:
@@ -116,11 +119,9 @@ class EngineBackend:
                 tokens, most = self._diffuser.count_tokens(text), self._diffuser.max_prompt_tokens
                 if tokens > most:
                     raise InvalidInput(name, f"must have at most {most} tokens for this model, has {tokens}")
-        try:
-            async with asyncio.timeout(self._request_timeout):
-                images = await self._engine.draw(rows)
-        except TimeoutError:
-            raise DeadlineExceeded(f"not done within {self._request_timeout:g} s") from None
+        timeout = min(self._request_timeout, pictures[0].timeout or math.inf)
+        terms = Terms(timeout=timeout, priority=pictures[0].priority or 0, tenant=tenant)
+        images = await self._engine.draw(rows, terms)
         drawn = Drawn(images, rows)
         for name in drawn.loras:
             self._metrics.drawn(name)

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from predictor.diffuser import Diffuser
-from predictor.errors import InvalidInput, NotReady, QueueFull, ServingError, UnknownModel
+from predictor.errors import DeadlineExceeded, InvalidInput, NotReady, QueueFull, ServingError, UnknownModel
 from predictor.queue import Request, RowQueue, Ticket
 from predictor.row import Row
 from predictor.sample import Sample
+from predictor.terms import Terms
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +87,22 @@ class Engine:
             await asyncio.wait([self._loop_task])
         await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
 
-    async def draw(self, rows: Sequence[Row]) -> np.ndarray:
+    async def draw(self, rows: Sequence[Row], terms: Terms = Terms()) -> np.ndarray:  # noqa: B008 - frozen
         """Draws rows of one size: uint8 [N, height, width, 3], RGB, in the order given.
 
         Cancelling the awaiting task frees its rows at the next step. Raises InvalidInput, UnknownModel,
-        QueueFull, NotReady, or a plain ServingError if the computation of one of the rows failed.
+        QueueFull, NotReady, DeadlineExceeded after the terms' timeout, or a plain ServingError if the
+        computation of one of the rows failed.
         """
+        try:
+            async with asyncio.timeout(terms.timeout) as limit:
+                return await self._draw(rows, terms)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise DeadlineExceeded(f"not done within {terms.timeout:g} s") from None
+
+    async def _draw(self, rows: Sequence[Row], terms: Terms) -> np.ndarray:
         if not self.accepting:
             raise NotReady("the engine is not running")
         self._check(rows)

@@ -22,6 +22,7 @@ class Job:
     pictures: list[PictureRequest]
     request: InferRequest | None
     outputs: tuple[str, ...]
+    tenant: str
 
 
 class DiffusionModel(Model):
@@ -64,12 +65,15 @@ class DiffusionModel(Model):
     async def preprocess(self, payload: Any, headers: dict[str, str] | None = None) -> Job:
         """Read a request and check it against the limits; no work is done for one that is refused."""
         limits = self._backend.limits
+        tenant = contract.tenant(headers)
         if isinstance(payload, InferRequest):
             rows = contract.with_key(contract.read_tensors(payload, limits.max_rows), headers)
-            job = Job(contract.check_pictures(rows, limits), payload, contract.requested_outputs(payload))
+            job = Job(
+                contract.check_pictures(rows, limits), payload, contract.requested_outputs(payload), tenant
+            )
         else:
             rows = contract.with_key(contract.read_instances(payload, limits.max_rows), headers)
-            job = Job(contract.check_pictures(rows, limits), None, ())
+            job = Job(contract.check_pictures(rows, limits), None, (), tenant)
         event()["rows"] = len(rows)
         if self._log_prompts:
             event()["prompts"] = [picture.prompt for picture in job.pictures]
@@ -79,7 +83,7 @@ class DiffusionModel(Model):
         self, payload: Job, headers: dict[str, str] | None = None, response_headers: Any = None
     ) -> tuple[Job, Drawn]:
         """Draw."""
-        drawn = await self._backend.draw(payload.pictures, self.name)
+        drawn = await self._backend.draw(payload.pictures, self.name, payload.tenant)
         event().update(
             lora=",".join(sorted(set(drawn.loras))),
             steps=max(row.steps for row in drawn.rows),

@@ -18,6 +18,7 @@ from predictor.contract import (
     read_instances,
     read_tensors,
     requested_outputs,
+    tenant,
     with_key,
 )
 from predictor.edge import event
@@ -36,6 +37,8 @@ class Job:
     english: Sequence[English]
     request: InferRequest
     """What the predictor is asked for."""
+    timeout: float | None
+    """Seconds that it may take."""
     reply: Literal["v1", "v2", "picture"]
     outputs: tuple[str, ...]
     """The outputs of a v2 reply."""
@@ -77,6 +80,7 @@ class EmojiModel(Model):
         log_line = event()
         log_line["model"] = self.name
         settings = self._studio.settings
+        tenant(headers)  # one that can't be passed on is refused, lest its rows be another's
         if isinstance(payload, InferRequest):
             rows = with_key(read_tensors(payload, settings.max_rows, FIELDS), headers)
             outputs = requested_outputs(payload, OUTPUTS)
@@ -100,21 +104,27 @@ class EmojiModel(Model):
         if settings.log_prompts:
             log_line["prompts"] = [wish.picture.prompt for wish in wishes]
             log_line["english"] = [words.prompt for words in english]
+        limits = [limit for wish in wishes if (limit := wish.timeout) is not None]
+        timeout = min(limits, default=None)
         pictures = [
-            replace(wish.picture, prompt=words.prompt, negative_prompt=words.negative_prompt)
+            replace(
+                wish.picture,
+                prompt=words.prompt,
+                negative_prompt=words.negative_prompt,
+                timeout=timeout,
+            )
             for wish, words in zip(wishes, english, strict=True)
         ]
         request = infer_request(self._upstream_name, pictures, request_id or log_line.get("request_id"))
-        return Job(wishes, english, request, reply, outputs, base64)
+        return Job(wishes, english, request, timeout, reply, outputs, base64)
 
     async def predict(self, payload: Job, headers: Mapping[str, str]) -> Drawing:
         """Have the predictor draw. Raises what `Upstream.infer` raises."""
-        limits = [wish.timeout_ms for wish in payload.wishes if wish.timeout_ms is not None]
         request_id = event().get("request_id")
         response = await self._studio.upstream.infer(
             payload.request,
             {**headers, "x-request-id": request_id} if request_id else headers,
-            min(limits) / 1000 if limits else None,
+            payload.timeout,
         )
         return _read_drawing(payload, response)
 

@@ -62,6 +62,12 @@ class Wish:
     finish: Finish
     timeout_ms: int | None
 
+    @property
+    def timeout(self) -> float | None:
+        """Seconds the request may take, by either field."""
+        given = [self.picture.timeout, self.timeout_ms and self.timeout_ms / 1000]
+        return min((limit for limit in given if limit is not None), default=None)
+
 
 def read_wishes(
     rows: Sequence[Mapping[str, Value]], settings: Settings, default_format: str = "png"

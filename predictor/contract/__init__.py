@@ -14,10 +14,12 @@ from predictor.contract.body import (
 from predictor.contract.fields import INPUTS, NO_LORA, OUTPUTS, Field, Value
 from predictor.contract.pictures import Limits, PictureRequest, check_pictures
 from predictor.contract.request import (
+    TENANT_HEADER,
     infer_request,
     read_instances,
     read_tensors,
     requested_outputs,
+    tenant,
     with_key,
 )
 from predictor.contract.response import infer_response, predictions
@@ -26,6 +28,7 @@ __all__ = [
     "INPUTS",
     "NO_LORA",
     "OUTPUTS",
+    "TENANT_HEADER",
     "Field",
     "InferBody",
     "Limits",
@@ -42,5 +45,6 @@ __all__ = [
     "read_instances",
     "read_tensors",
     "requested_outputs",
+    "tenant",
     "with_key",
 ]

@@ -45,6 +45,8 @@ INPUTS = (
         "who asks, such as a user's id: a weighted alias gives a key the same version each time; the header "
         "X-Sticky-Key is one for the whole request",
     ),
+    Field("timeout", "FP32", (-1,), "seconds the whole request may take, waiting included; more: 504"),
+    Field("priority", "INT32", (-1,), "of the whole request among its tenant's; higher is drawn first"),
 )
 
 OUTPUTS = (

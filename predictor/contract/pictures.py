@@ -12,6 +12,12 @@ from predictor.errors import InvalidInput
 
 MAX_SEED = 2**63 - 1
 MAX_KEY_CHARS = 256
+MAX_TIMEOUT = 3600.0
+"""Seconds."""
+PRIORITIES = (-3, 3)
+"""The lowest and the highest; without one a request has 0."""
+OF_A_REQUEST = ("height", "width", "timeout", "priority")
+"""Fields that all pictures of a request must agree on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,8 @@ class PictureRequest:
     lora: str = ""
     solver: str | None = None
     sticky_key: str | None = None
+    timeout: float | None = None
+    priority: int | None = None
 
 
 def check_pictures(rows: Sequence[Mapping[str, Value]], limits: Limits) -> list[PictureRequest]:
@@ -58,7 +66,7 @@ def check_pictures(rows: Sequence[Mapping[str, Value]], limits: Limits) -> list[
         picture = PictureRequest(**values)
         _check(picture, limits)
         pictures.append(picture)
-    for name in ("height", "width"):
+    for name in OF_A_REQUEST:
         if len({getattr(picture, name) for picture in pictures}) > 1:
             raise InvalidInput(name, "must be the same for all pictures of one request")
     return pictures
@@ -82,6 +90,11 @@ def _check(picture: PictureRequest, limits: Limits) -> None:
         _check_range(name, size, limits.min_size, limits.max_size)
         if size is not None and size % limits.size_multiple:
             raise InvalidInput(name, f"must be a multiple of {limits.size_multiple}, got {size}")
+    if picture.timeout is not None and not 0 < picture.timeout <= MAX_TIMEOUT:
+        raise InvalidInput(
+            "timeout", f"must be more than 0 and at most {MAX_TIMEOUT:g} seconds, got {picture.timeout}"
+        )
+    _check_range("priority", picture.priority, *PRIORITIES)
     if picture.solver is not None and limits.solvers and picture.solver not in limits.solvers:
         raise InvalidInput("solver", f"must be one of {', '.join(limits.solvers)}")
 

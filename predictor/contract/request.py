@@ -15,6 +15,8 @@ from predictor.contract.tensor import NUMPY, count_rows, quote, read_scalar, rea
 from predictor.errors import InvalidInput
 
 KEY_HEADER = "x-sticky-key"
+TENANT_HEADER = "x-tenant"
+MAX_TENANT_CHARS = 128
 # of the protocol, not of this model: says how REST sends the outputs back
 _PROTOCOL_PARAMETERS = ("binary_data_output",)
 
@@ -94,6 +96,18 @@ def with_key(rows: list[dict[str, Value]], headers: Mapping[str, str] | None) ->
     """The rows, with the key of the request's headers (lower-case) where they have none of their own."""
     key = (headers or {}).get(KEY_HEADER)
     return [{**({"sticky_key": key} if key else {}), **row} for row in rows]
+
+
+def tenant(headers: Mapping[str, str] | None) -> str:
+    """Who asks, by the request's headers (lower-case); "" where they don't say.
+
+    Raises:
+        InvalidInput: the name is not fit to be passed on as a header.
+    """
+    name = (headers or {}).get(TENANT_HEADER, "").strip()
+    if len(name) > MAX_TENANT_CHARS or not (name.isascii() and name.isprintable()):
+        raise InvalidInput("X-Tenant", f"must have at most {MAX_TENANT_CHARS} printable ASCII characters")
+    return name
 
 
 def requested_outputs(request: InferRequest, fields: Sequence[Field] = OUTPUTS) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from predictor.contract import (
     read_instances,
     read_tensors,
     requested_outputs,
+    tenant,
 )
 from predictor.errors import InvalidInput, QueueFull
 
@@ -233,6 +234,9 @@ def test_wrong_instances_are_refused(payload: object) -> None:
         ({"height": 2048}, "height: must be from 8 to 1024, got 2048"),
         ({"width": 100}, "width: must be a multiple of 8, got 100"),
         ({"solver": "magic"}, "solver: must be one of ddim, euler"),
+        ({"timeout": 0.0}, "timeout: must be more than 0 and at most 3600 seconds, got 0.0"),
+        ({"timeout": float("nan")}, "timeout: must be more than 0 and at most 3600 seconds, got nan"),
+        ({"priority": -4}, "priority: must be from -3 to 3, got -4"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_the_range(row: dict[str, Any], message: str) -> None:
@@ -246,12 +250,25 @@ def test_the_ends_of_the_ranges_are_accepted() -> None:
         {"prompt": "a", "seed": 0, "num_inference_steps": 1, "guidance_scale": 0.0, "height": 8},
         {"prompt": "a" * 1000, "seed": 2**63 - 1, "num_inference_steps": 100, "lora_scale": 2.0, "height": 8},
     ]
+    terms: list[dict[str, Any]] = [{"timeout": 0.001, "priority": -3}, {"timeout": 3600.0, "priority": 3}]
+    for own in terms:
+        assert check_pictures([{**row, **own} for row in rows], LIMITS)[0].timeout == own["timeout"]
     assert check_pictures(rows, LIMITS) == [PictureRequest(**row) for row in rows]
 
 
-def test_all_pictures_of_a_request_have_one_size() -> None:
-    with pytest.raises(InvalidInput, match=r"^width: must be the same"):
-        check_pictures([{"prompt": "a", "width": 8}, {"prompt": "b", "width": 16}], LIMITS)
+@pytest.mark.parametrize(
+    ("field", "values"), [("width", (8, 16)), ("timeout", (1.0, 2.0)), ("priority", (0, 1))]
+)
+def test_all_pictures_of_a_request_have_one_size_and_the_same_terms(field: str, values: Any) -> None:
+    with pytest.raises(InvalidInput, match=f"^{field}: must be the same"):
+        check_pictures([{"prompt": "a", field: value} for value in values], LIMITS)
+
+
+def test_a_tenant_is_who_the_header_names() -> None:
+    assert (tenant(None), tenant({}), tenant({"x-tenant": " acme "})) == ("", "", "acme")
+    for odd in ("é", "a\x00b", "a" * 129):
+        with pytest.raises(InvalidInput, match=r"^X-Tenant: must have at most 128 printable ASCII"):
+            tenant({"x-tenant": odd})
 
 
 pictures = st.builds(
@@ -264,6 +281,8 @@ pictures = st.builds(
     lora_scale=st.floats(0, 2, width=32),
     height=st.just(64),
     lora=st.text(),
+    timeout=st.floats(0.5, 3600, width=32),
+    priority=st.just(-1),
 )
 
 

@@ -138,6 +138,8 @@ def test_metadata_names_every_tensor_and_version(server: Predictor, path: str, v
         ("lora", "BYTES", [-1]),
         ("solver", "BYTES", [-1]),
         ("sticky_key", "BYTES", [-1]),
+        ("timeout", "FP32", [-1]),
+        ("priority", "INT32", [-1]),
     ]
     assert [(tensor["name"], tensor["datatype"], tensor["shape"]) for tensor in metadata["outputs"]] == [
         ("image", "UINT8", [-1, -1, -1, 3]),
@@ -446,6 +448,8 @@ def test_a_refusal_says_why(
         ({"height": 64}, "height: must be from 4 to 32"),
         ({"width": 18}, "width: must be a multiple of 4"),
         ({"solver": "magic"}, "solver: must be one of ddim"),
+        ({"timeout": 0.0}, "timeout: must be more than 0 and at most 3600 seconds"),
+        ({"priority": 4}, "priority: must be from -3 to 3"),
     ],
 )
 def test_a_range_is_named_by_http_and_grpc(server: Predictor, fields: dict[str, Any], error: str) -> None:

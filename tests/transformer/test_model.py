@@ -127,7 +127,7 @@ def test_every_row_has_a_seed_and_the_given_ones_are_kept(model: EmojiModel) -> 
 
 def test_the_predictors_own_fields_are_passed_on(model: EmojiModel) -> None:
     given = {"num_inference_steps": 30, "guidance_scale": 15, "lora_scale": 0.5, "lora": "openmoji@1"}
-    more = {"height": 64, "width": 32, "solver": "euler"}
+    more = {"height": 64, "width": 32, "solver": "euler", "timeout": 5, "priority": -1}
     (row,) = rows_sent(prepare(model, {"instances": ["a"], "parameters": given | more}))
     assert {name: row[name] for name in given | more} == given | more
 

@@ -319,6 +319,25 @@ def test_a_sticky_key_reaches_the_predictor(either: Process, small_predictor: Pr
     assert [row["sticky_key"] for row in rows] == ["user 7"] * 3
 
 
+def test_timeout_priority_and_tenant_reach_the_predictor(either: Process, small_predictor: Process) -> None:
+    prompt = f"terms {either.http_port}"
+    given = body(prompt, parameters={"timeout": 20.5, "timeout_ms": 30_000, "priority": 2})
+    headers = {"X-Tenant": "acme"}
+    assert post(either, "/v2/models/emoji/infer", given, headers=headers).status_code == 200
+    v1 = {"instances": [prompt], "parameters": {"timeout_ms": 20_500, "priority": 2}}
+    assert post(either, "/v1/models/emoji:predict", v1, headers=headers).status_code == 200
+    terms = {"timeout": "20.5", "priority": 2}
+    request = InferRequest("emoji", [InferInput("prompt", [1], "BYTES", [prompt])], parameters=terms)
+    with grpc.insecure_channel(f"127.0.0.1:{either.grpc_port}") as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        stub.ModelInfer(request.to_grpc(), metadata=(("x-tenant", "acme"),), timeout=30)
+    found = calls(small_predictor, prompt)
+    assert [(call["rows"][0]["timeout"], call["rows"][0]["priority"]) for call in found] == [(20.5, 2)] * 3
+    assert [call["headers"]["x-tenant"] for call in found] == ["acme"] * 3
+    odd = post(either, "/v2/models/emoji/infer", given, headers={"X-Tenant": "a" * 129})
+    assert (odd.status_code, "X-Tenant" in odd.json()["error"]) == (400, True)
+
+
 def test_the_metadata_of_a_weighted_alias_comes_through(rest_transformer: Process) -> None:
     assert get(rest_transformer, "/v2/models/emoji").json()["parameters"] == {"route": {"notoemoji@1": 100}}
     assert "parameters" not in get(rest_transformer, "/v2/models/openmoji").json()

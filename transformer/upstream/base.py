@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from kserve import InferRequest, InferResponse
 
+from predictor.contract import TENANT_HEADER
 from predictor.errors import (
     InvalidInput,
     NotImplementedHere,
@@ -24,7 +25,14 @@ from predictor.errors import (
 )
 from transformer.settings import Settings
 
-FORWARDED_HEADERS = ("authorization", "x-request-id", "traceparent", "tracestate", "x-b3-traceid")
+FORWARDED_HEADERS = (
+    "authorization",
+    "x-request-id",
+    TENANT_HEADER,
+    "traceparent",
+    "tracestate",
+    "x-b3-traceid",
+)
 """What of a caller's headers the predictor gets to see."""
 
 FIRST_BACKOFF_S = 0.1
