@@ -15,7 +15,8 @@ from weights.errors import IncompatibleLora
 
 KEY = re.compile(r"unet\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
-Choice = tuple[str | None, float]  # a row's adapter, None for the bare base, and its scale
+Choice = tuple[tuple[str, float], ...]  # a row's adapters with their weights; empty: the bare base
+Slots = tuple[tuple[int, float], ...]  # the same by slot
 
 
 class AdaptedLayer:
@@ -32,7 +33,7 @@ class AdaptedLayer:
         self.B = torch.zeros(1, weight.shape[0], 0, dtype=weight.dtype, device=weight.device)
         self.reached: set[int] = set()
         self._down: torch.Tensor | None = None  # [d_in, r] for all rows alike, or [N, d_in, r]
-        self._up: torch.Tensor | None = None  # [r, d_out] or [N, r, d_out], times the row's scale
+        self._up: torch.Tensor | None = None  # [r, d_out] or [N, r, d_out], times the weight
         module.register_forward_hook(self._add_delta)
 
     def put(self, slot: int, a: torch.Tensor, b: torch.Tensor) -> None:
@@ -54,20 +55,21 @@ class AdaptedLayer:
             self.B[slot] = 0
         self.reached.discard(slot)
 
-    def select(self, slots: Sequence[int], scales: Sequence[float]) -> None:
-        """Chooses the matrices of the rows to come."""
-        if not self.reached.intersection(slots):
+    def select(self, rows: Sequence[Slots]) -> None:
+        """Chooses the matrices of the rows to come; those of a mix are one of more rank."""
+        own = [[(slot, weight) for slot, weight in row if slot in self.reached] for row in rows]
+        width = max(map(len, own), default=0)
+        if not width:
             self._down = self._up = None
-        elif len(set(zip(slots, scales, strict=True))) == 1:
-            self._down = self.A[slots[0]].T
-            self._up = self.B[slots[0]].T * scales[0]
-        else:
-            # This pool ends at the last adapter that reaches the module; rows of later ones take slot 0.
-            own = [slot if slot in self.reached else 0 for slot in slots]
-            index = torch.tensor(own, device=self.A.device)
-            factor = torch.tensor(scales, device=self.A.device, dtype=self.A.dtype)
-            self._down = self.A[index].transpose(1, 2)
-            self._up = self.B[index].transpose(1, 2) * factor[:, None, None]
+            return
+        if all(row == own[0] for row in own):
+            own = own[:1]
+        padded = [row + [(0, 0.0)] * (width - len(row)) for row in own]
+        index = torch.tensor([[slot for slot, _ in row] for row in padded], device=self.A.device)
+        weights = torch.tensor([[weight for _, weight in row] for row in padded]).to(self.B)
+        down = self.A[index].flatten(1, 2).transpose(1, 2)
+        up = (self.B[index] * weights[..., None, None]).transpose(2, 3).flatten(1, 2)
+        self._down, self._up = (down[0], up[0]) if len(own) == 1 else (down, up)
 
     def _add_delta(
         self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
@@ -133,23 +135,22 @@ class AdapterPool:
         self._forget_selection()
 
     def select(self, choices: Sequence[Choice]) -> None:
-        """Sets the adapter and scale of every row of the next UNet calls. Raises KeyError for an unknown
+        """Sets the adapters and weights of every row of the next UNet calls. Raises KeyError for an unknown
         adapter.
         """
         wanted = tuple(choices)
         if wanted == self._selected:
             return
-        slots = [0 if name is None or scale == 0 else self._slots[name] for name, scale in wanted]
-        scales = [scale for _, scale in wanted]
+        rows = [tuple((self._slots[name], weight) for name, weight in row if weight) for row in wanted]
         self._forget_selection()
         for layer in self._layers.values():
-            layer.select(slots, scales)
+            layer.select(rows)
         self._selected = wanted
 
     def _forget_selection(self) -> None:
         self._selected = ()
         for layer in self._layers.values():
-            layer.select((), ())
+            layer.select(())
 
     def _pair(
         self, name: str, tensors: Mapping[str, torch.Tensor]

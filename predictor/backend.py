@@ -8,12 +8,12 @@ import math
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.contract import NO_LORA, Limits, PictureRequest
+from predictor.contract import Limits, PictureRequest, read_mix, write_mix
 from predictor.diffuser import Diffuser
 from predictor.engine import Engine
 from predictor.errors import InvalidInput
@@ -30,6 +30,8 @@ class Drawn:
 
     images: NDArray[np.uint8]
     rows: list[Row]
+    loras: list[str]
+    """What drew each picture: "name@version", a mix of such with weights, or "none"."""
 
     @property
     def seeds(self) -> list[int]:
@@ -37,14 +39,9 @@ class Drawn:
         return [row.seed for row in self.rows]
 
     @property
-    def loras(self) -> list[str]:
-        """The LoRA of each picture: "name@version" or "none"."""
-        return [row.lora or NO_LORA for row in self.rows]
-
-    @property
     def version(self) -> str:
         """The number of the version that drew all of them; "" where there are several, or none."""
-        drew = set(self.loras)
+        drew = {version for lora in self.loras for version, _ in read_mix(lora)}
         return drew.pop().partition("@")[2] if len(drew) == 1 else ""
 
 
@@ -90,7 +87,8 @@ class EngineBackend:
         """Start the engine and draw one picture, so that the first request finds everything warm."""
         self._engine.start()
         steps = min(2, self.limits.max_steps)
-        await self._engine.draw([self.row(PictureRequest("warm up", num_inference_steps=steps), EMOJI)])
+        picture = self.exact(PictureRequest("warm up", num_inference_steps=steps), EMOJI)
+        await self._engine.draw([self.row(picture)])
         self._watching = asyncio.create_task(self._live.watch(), name="looks")
 
     async def stop(self, drain_s: float) -> None:
@@ -112,7 +110,8 @@ class EngineBackend:
             QueueFull, NotReady: not now.
             DeadlineExceeded: it took longer than the request or this server allows.
         """
-        rows = [self.row(picture, model) for picture in pictures]
+        exact = [self.exact(picture, model) for picture in pictures]
+        rows = [self.row(picture) for picture in exact]
         for row in rows:
             self._diffuser.check(row)
             for name, text in (("prompt", row.prompt), ("negative_prompt", row.negative_prompt)):
@@ -122,31 +121,39 @@ class EngineBackend:
         timeout = min(self._request_timeout, pictures[0].timeout or math.inf)
         terms = Terms(timeout=timeout, priority=pictures[0].priority or 0, tenant=tenant)
         images = await self._engine.draw(rows, terms)
-        drawn = Drawn(images, rows)
-        for name in drawn.loras:
-            self._metrics.drawn(name)
-        return drawn
+        for picture in exact:
+            self._metrics.drawn(picture.lora)
+        return Drawn(images, rows, [picture.lora for picture in exact])
 
-    def row(self, picture: PictureRequest, model: str) -> Row:
-        """Fill in what the request left open: a random seed, the model's defaults, the LoRA behind `model`.
+    def exact(self, picture: PictureRequest, model: str) -> PictureRequest:
+        """The same request with its seed, and with the versions that its LoRAs are now.
+
+        Args:
+            picture: a seed is drawn by lot where it has none.
+            model: the name that chooses the LoRA where it names none.
 
         Raises:
             UnknownModel: the request names a LoRA that isn't there.
         """
-        defaults = self._diffuser.defaults
-        height, width = self._diffuser.native_size
         seed = secrets.randbits(63) if picture.seed is None else picture.seed
         looks = self.looks  # taken once: they may change at any moment, in another thread
         # without a key the seed decides, so that the same request still draws the same picture
-        lora = looks.resolve(picture.lora or looks.reference(model), picture.sticky_key or f"seed {seed}")
+        mix = looks.mix(picture.lora or looks.reference(model), picture.sticky_key or f"seed {seed}")
+        return replace(picture, seed=seed, lora=write_mix(mix))
+
+    def row(self, picture: PictureRequest) -> Row:
+        """The engine's row of an exact request; the model's defaults fill in what it left open."""
+        assert picture.seed is not None, "an exact request has a seed"
+        defaults = self._diffuser.defaults
+        height, width = self._diffuser.native_size
+        weights = [(version, weight * picture.lora_scale) for version, weight in read_mix(picture.lora)]
         return Row(
             prompt=picture.prompt,
             negative_prompt=picture.negative_prompt,
-            seed=seed,
+            seed=picture.seed,
             steps=defaults.steps if picture.num_inference_steps is None else picture.num_inference_steps,
             guidance=defaults.guidance if picture.guidance_scale is None else picture.guidance_scale,
-            lora=lora,
-            lora_scale=picture.lora_scale,
+            loras=tuple((version, weight) for version, weight in weights if weight != 0),
             height=height if picture.height is None else picture.height,
             width=width if picture.width is None else picture.width,
             solver=defaults.solver if picture.solver is None else picture.solver,

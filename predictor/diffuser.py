@@ -89,8 +89,9 @@ class Diffuser:
         for field, pixels in (("height", row.height), ("width", row.width)):
             if pixels < self.size_multiple or pixels % self.size_multiple:
                 raise InvalidInput(field, f"a multiple of {self.size_multiple}")
-        if row.lora is not None and row.lora not in self._adapters.names:
-            raise UnknownModel(f"LoRA {row.lora} is not loaded")
+        for name, _ in row.loras:
+            if name not in self._adapters.names:
+                raise UnknownModel(f"LoRA {name} is not loaded")
 
     def is_prepared(self, rows: Sequence[Row]) -> bool:
         """Whether `begin` has the solver tables it needs. From any thread."""
@@ -194,7 +195,7 @@ class Diffuser:
         states = [sample.prompt_states for sample in samples]
         states += [samples[place].negative_states for place in guided]  # type: ignore[misc]
         inputs = latents[places] * numbers[:, 1, None, None, None]
-        self._adapters.select([(sample.row.lora, sample.row.lora_scale) for sample in rows])
+        self._adapters.select([sample.row.loras for sample in rows])
         output = self._unet(
             inputs.to(self._unet.dtype, memory_format=torch.channels_last),
             numbers[:, 0],

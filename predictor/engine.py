@@ -133,7 +133,9 @@ class Engine:
             raise UnknownModel(f"LoRA {name} is not loaded")
         self._leaving.add(name)
         try:
-            using = [request for request in self._requests if any(row.lora == name for row in request.rows)]
+            using = [
+                request for request in self._requests if any(name in dict(row.loras) for row in request.rows)
+            ]
             if using:
                 await asyncio.wait([request.reply for request in using])
             await self._compute(self._diffuser.remove_adapter, name)
@@ -167,8 +169,9 @@ class Engine:
             raise InvalidInput("height", "one size for all rows of a request")
         for row in rows:
             self._diffuser.check(row)
-            if row.lora in self._leaving:
-                raise UnknownModel(f"LoRA {row.lora} is being removed")
+            for name, _ in row.loras:
+                if name in self._leaving:
+                    raise UnknownModel(f"LoRA {name} is being removed")
 
     async def _run(self) -> None:
         try:

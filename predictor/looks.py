@@ -6,7 +6,7 @@ Knows names, versions and shares, no tensors.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from predictor.contract import NO_LORA
+from predictor.contract import NO_LORA, Mix, read_mix
 from predictor.errors import UnknownModel
 from predictor.sticky import choose
 from weights.routes import Routes
@@ -36,8 +36,21 @@ class Looks:
         """The names of all models."""
         return list(dict.fromkeys([EMOJI, *self.references, *self.routes]))
 
-    def resolve(self, reference: str, key: str) -> str | None:
-        """The exact version, or None for "none", the plain base.
+    def mix(self, text: str, key: str) -> Mix:
+        """The exact versions that a text means, see `read_mix`; weights add up where two names mean the same.
+
+        Raises:
+            InvalidInput: the text is no such thing.
+            UnknownModel: there is no such LoRA, version or route.
+        """
+        weights: dict[str, float] = {}
+        for reference, weight in read_mix(text):
+            version = self.resolve(reference, key)
+            weights[version] = round(weights.get(version, 0.0) + weight, 4)
+        return tuple(weights.items())
+
+    def resolve(self, reference: str, key: str) -> str:
+        """The exact version that a reference means.
 
         Args:
             reference: a name, name@version, name@alias or the name of a route.
@@ -46,8 +59,6 @@ class Looks:
         Raises:
             UnknownModel: there is no such LoRA, version or route.
         """
-        if reference == NO_LORA:
-            return None
         if reference in self.routes:
             return choose(reference, self.routes[reference], key)
         try:

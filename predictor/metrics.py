@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from predictor.checkpoint import Checkpoint
+from predictor.contract import NO_LORA, read_mix
 from predictor.diffuser import Diffuser
 from predictor.engine import Engine
 from predictor.sample import Sample
@@ -37,8 +38,22 @@ class Metrics:
         queue.set_function(lambda: engine.queue_depth)
         active = Gauge("emoji_active_rows", "Pictures being drawn", registry=registry)
         active.set_function(lambda: engine.active_rows)
-        self._pictures = Counter("emoji_pictures", "Pictures drawn", ["lora"], registry=registry)
+        self._pictures = Counter(
+            "emoji_pictures",
+            "Pictures drawn, by the version of the LoRA; mix: by several",
+            ["lora"],
+            registry=registry,
+        )
+        self._mixed = Counter(
+            "emoji_mixed_pictures", "Pictures that a LoRA drew with others", ["lora"], registry=registry
+        )
 
     def drawn(self, lora: str) -> None:
-        """Count one picture."""
-        self._pictures.labels(lora=lora).inc()
+        """Count one picture of an exact LoRA, or of a mix, whose text must be no label: callers choose it."""
+        versions = [version for version, _ in read_mix(lora)]
+        if len(versions) > 1:
+            self._pictures.labels(lora="mix").inc()
+            for version in versions:
+                self._mixed.labels(lora=version).inc()
+        else:
+            self._pictures.labels(lora=versions[0] if versions else NO_LORA).inc()

@@ -16,8 +16,8 @@ class Row:
     `steps` is the number of inference steps (diffusers' `num_inference_steps`), at least 1.
     `guidance` is the classifier-free guidance scale; at 1 or below the row runs without the negative prompt
     at half the cost.
-    `lora` is the exact adapter name ("notoemoji@1") or None for the bare base; `lora_scale` multiplies its
-    delta.
+    `loras` are the exact adapter names ("notoemoji@1"), each once, with the weights of their deltas; empty:
+    the bare base.
     `height` and `width` are pixels, multiples of the diffuser's `size_multiple`.
     `solver` is one of the diffuser's `solvers` ("ddim", "euler", …).
     """
@@ -27,8 +27,7 @@ class Row:
     seed: int
     steps: int
     guidance: float
-    lora: str | None
-    lora_scale: float
+    loras: tuple[tuple[str, float], ...]
     height: int
     width: int
     solver: str

@@ -12,6 +12,7 @@ from predictor.contract.body import (
     parse_json,
 )
 from predictor.contract.fields import INPUTS, NO_LORA, OUTPUTS, Field, Value
+from predictor.contract.mix import Mix, read_mix, write_mix
 from predictor.contract.pictures import Limits, PictureRequest, check_pictures
 from predictor.contract.request import (
     TENANT_HEADER,
@@ -32,6 +33,7 @@ __all__ = [
     "Field",
     "InferBody",
     "Limits",
+    "Mix",
     "PictureRequest",
     "Value",
     "binary_outputs",
@@ -43,8 +45,10 @@ __all__ = [
     "parse_json",
     "predictions",
     "read_instances",
+    "read_mix",
     "read_tensors",
     "requested_outputs",
     "tenant",
     "with_key",
+    "write_mix",
 ]

@@ -36,7 +36,12 @@ INPUTS = (
     Field("lora_scale", "FP32", (-1,), "how strongly the LoRA acts; 0: not at all"),
     Field("height", "INT32", (-1,), "pixels, one value for the whole request"),
     Field("width", "INT32", (-1,), "pixels, one value for the whole request"),
-    Field("lora", "BYTES", (-1,), "name, name@version, name@alias or none; empty: the model's own"),
+    Field(
+        "lora",
+        "BYTES",
+        (-1,),
+        "name, name@version, name@alias or none; a weighted mix: name:0.7+other:0.3; empty: the model's own",
+    ),
     Field("solver", "BYTES", (-1,), "the sampling method"),
     Field(
         "sticky_key",
@@ -52,5 +57,5 @@ INPUTS = (
 OUTPUTS = (
     Field("image", "UINT8", (-1, -1, -1, 3), "raw pixels [N, height, width, RGB]"),
     Field("seed", "INT64", (-1,), "the seed each picture was drawn with"),
-    Field("lora", "BYTES", (-1,), "name@version of the LoRA that drew it, or none"),
+    Field("lora", "BYTES", (-1,), "name@version of the LoRA that drew it, a weighted mix of such, or none"),
 )

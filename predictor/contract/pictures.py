@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from predictor.contract.fields import Value
+from predictor.contract.mix import read_mix
 from predictor.errors import InvalidInput
 
 MAX_SEED = 2**63 - 1
@@ -81,6 +82,8 @@ def _check(picture: PictureRequest, limits: Limits) -> None:
             raise InvalidInput(name, f"must have at most {limits.max_prompt_chars} characters, has {length}")
     if len(picture.sticky_key or "") > MAX_KEY_CHARS:
         raise InvalidInput("sticky_key", f"must have at most {MAX_KEY_CHARS} characters")
+    if picture.lora:
+        read_mix(picture.lora, limits.max_lora_scale)
     _check_range("seed", picture.seed, 0, MAX_SEED)
     _check_range("num_inference_steps", picture.num_inference_steps, 1, limits.max_steps)
     _check_range("guidance_scale", picture.guidance_scale, 0, limits.max_guidance)

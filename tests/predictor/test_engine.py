@@ -24,8 +24,7 @@ def make_row(**changes) -> Row:
         "seed": 0,
         "steps": 3,
         "guidance": 2.0,
-        "lora": None,
-        "lora_scale": 1.0,
+        "loras": (),
         "height": 16,
         "width": 16,
         "solver": "ddim",
@@ -64,8 +63,9 @@ class Recorder:
     adapters: tuple[str, ...] = ("a@1",)
 
     def check(self, row: Row) -> None:
-        if row.lora is not None and row.lora not in self.adapters:
-            raise UnknownModel(row.lora)
+        for name, _ in row.loras:
+            if name not in self.adapters:
+                raise UnknownModel(name)
 
     def is_prepared(self, rows: Sequence[Row]) -> bool:
         return all(row.prompt != "new table" for row in rows)
@@ -375,12 +375,12 @@ def test_a_lora_leaves_when_its_rows_have_ended():
     async def main() -> None:
         engine = Engine(recorder, max_batch_size=1, max_queue_rows=10)
         engine.start()
-        using = asyncio.create_task(engine.draw([make_row(lora="a@1")]))
+        using = asyncio.create_task(engine.draw([make_row(loras=(("a@1", 1.0),))]))
         await settle(lambda: engine.active_rows == 1)
         leaving = asyncio.create_task(engine.remove_adapter("a@1"))
         await asyncio.sleep(0)
         with pytest.raises(UnknownModel):
-            await engine.draw([make_row(lora="a@1")])
+            await engine.draw([make_row(loras=(("a@1", 1.0),))])
         assert recorder.adapters == ("a@1",)
         recorder.gate.release(100)
         await asyncio.gather(using, leaving)
@@ -412,8 +412,8 @@ def test_concurrent_requests_get_the_pictures_they_get_alone(tiny_folders):
     diffuser.add_adapter("a@1", make_lora(diffuser._unet, seed=1))
     requests = [
         [make_row(seed=1), make_row(seed=2, prompt="dog", solver="dpmpp_2m", steps=5)],
-        [make_row(seed=3, lora="a@1", guidance=1.0)],
-        [make_row(seed=4, lora="a@1", lora_scale=0.5, height=24), make_row(seed=4, height=24)],
+        [make_row(seed=3, loras=(("a@1", 1.0),), guidance=1.0)],
+        [make_row(seed=4, loras=(("a@1", 0.5),), height=24), make_row(seed=4, height=24)],
     ]
 
     async def main() -> None:
@@ -438,7 +438,7 @@ def test_a_lora_may_come_and_go_while_the_engine_draws(tiny_folders):
         engine.start()
         base = asyncio.create_task(engine.draw([make_row(steps=10)]))
         await engine.add_adapter("b@1", make_lora(diffuser._unet, seed=2))
-        changed = await engine.draw([make_row(steps=10, lora="b@1")])
+        changed = await engine.draw([make_row(steps=10, loras=(("b@1", 1.0),))])
         assert not np.array_equal(changed, await base)
         await engine.remove_adapter("b@1")
         assert np.array_equal(await engine.draw([make_row(steps=10)]), await base)

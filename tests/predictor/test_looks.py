@@ -34,7 +34,7 @@ def test_names_versions_and_aliases_become_exact_versions(store: Store) -> None:
     assert looks.models == ["emoji", *TABLE]
     assert looks.default == "notoemoji"
     assert looks.resolve("notoemoji@stable", "") == "notoemoji@1"
-    assert looks.resolve("none", "") is None
+    assert looks.mix("none", "") == ()
     with pytest.raises(UnknownModel, match="notoemoji@3"):
         looks.resolve("notoemoji@3", "")
 
@@ -90,6 +90,17 @@ def test_a_route_of_a_loras_name_counts_wherever_that_name_stands() -> None:
     assert looks.resolve("notoemoji", "") == looks.resolve(looks.reference("emoji"), "") == "notoemoji@2"
     assert looks.route("emoji") == {"notoemoji@2": 100}
     assert looks.resolve("notoemoji@1", "") == looks.resolve("notoemoji@stable", "") == "notoemoji@1"
+
+
+def test_a_mix_means_exact_versions_whose_weights_add_up() -> None:
+    looks = find_looks(TABLE, None).with_routes({"party": {"openmoji@1": 100}})
+    assert looks.mix("notoemoji:0.7+openmoji:0.3", "") == (("notoemoji@1", 0.7), ("openmoji@1", 0.3))
+    assert looks.mix("party:0.1+notoemoji@stable+openmoji:0.2", "") == (
+        ("openmoji@1", 0.3),
+        ("notoemoji@1", 1.0),
+    )
+    with pytest.raises(UnknownModel, match="nope"):
+        looks.mix("notoemoji:0.7+nope:0.3", "")
 
 
 def test_a_route_may_have_a_name_of_its_own() -> None:

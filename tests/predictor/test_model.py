@@ -74,21 +74,19 @@ def serve(diffuser: Diffuser, store: Store) -> Callable[..., Any]:
 
 def test_what_is_left_open_is_filled_in(serve: Callable[..., Any], diffuser: Diffuser) -> None:
     async def work(backend: EngineBackend) -> None:
-        open_, other = (backend.row(PictureRequest("a"), "notoemoji") for _ in range(2))
+        open_, other = (backend.row(backend.exact(PictureRequest("a"), "notoemoji")) for _ in range(2))
         assert open_.seed != other.seed
         assert (open_.height, open_.width) == diffuser.native_size
         defaults = (diffuser.defaults.steps, diffuser.defaults.guidance, diffuser.defaults.solver)
         assert (open_.steps, open_.guidance, open_.solver) == defaults
-        assert (open_.lora, open_.lora_scale) == ("notoemoji@2", 1.0)
-        closed = backend.row(
-            PictureRequest("a", "b", 3, 4, 0.0, 0.5, 8, 12, "none", "ddim"),
-            "notoemoji",
-        )
+        assert open_.loras == (("notoemoji@2", 1.0),)
+        asked = PictureRequest("a", "b", 3, 4, 0.0, 0.5, 8, 12, "none", "ddim")
+        closed = backend.row(backend.exact(asked, "notoemoji"))
         assert (closed.prompt, closed.negative_prompt, closed.seed, closed.steps) == ("a", "b", 3, 4)
-        assert (closed.guidance, closed.lora_scale, closed.height, closed.width) == (0.0, 0.5, 8, 12)
-        assert (closed.lora, closed.solver) == (None, "ddim")
+        assert (closed.guidance, closed.height, closed.width) == (0.0, 8, 12)
+        assert (closed.loras, closed.solver) == ((), "ddim")
         with pytest.raises(UnknownModel):
-            backend.row(PictureRequest("a", lora="openmoji@2"), "emoji")
+            backend.exact(PictureRequest("a", lora="openmoji@2"), "emoji")
 
     serve(work)
 
@@ -143,8 +141,8 @@ def test_the_model_answers_v1_and_v2_alike(serve: Callable[..., Any]) -> None:
 def test_a_route_decides_by_key_then_by_seed(serve: Callable[..., Any], store: Store) -> None:
     store.set_route("emoji", {"notoemoji@2": 50, "openmoji@1": 50})
 
-    def looks(backend: EngineBackend, **fields: Any) -> set[str | None]:
-        return {backend.row(PictureRequest("a", **fields), "emoji").lora for _ in range(30)}
+    def looks(backend: EngineBackend, **fields: Any) -> set[str]:
+        return {backend.exact(PictureRequest("a", **fields), "emoji").lora for _ in range(30)}
 
     async def work(backend: EngineBackend) -> None:
         both = {"notoemoji@2", "openmoji@1"}
@@ -156,7 +154,7 @@ def test_a_route_decides_by_key_then_by_seed(serve: Callable[..., Any], store: S
             assert looks(backend, sticky_key=key, seed=5) == looks(backend, sticky_key=key, seed=6)
         assert set().union(*(looks(backend, sticky_key=str(key)) for key in range(20))) == both
         assert looks(backend, lora="openmoji") == {"openmoji@1"}
-        assert looks(backend, lora="none") == {None}
+        assert looks(backend, lora="none") == {"none"}
 
     serve(work)
 
@@ -176,7 +174,7 @@ def test_a_route_that_comes_or_goes_between_two_looks_at_it_loses_no_request(
 
     async def work(backend: EngineBackend) -> None:
         live, backend._live = backend._live, Flickering()  # type: ignore[assignment]
-        drawn = [backend.row(PictureRequest("a"), "emoji").lora for _ in range(4)]
+        drawn = [backend.exact(PictureRequest("a"), "emoji").lora for _ in range(4)]
         backend._live = live
         assert set(drawn) == {"notoemoji@2", "openmoji@1"}
 
@@ -252,4 +250,4 @@ def test_without_loras_there_is_one_model(diffuser: Diffuser, tmp_path: Path) ->
     repository = LookRepository(backend, log_prompts=False)
     assert list(repository.get_models()) == ["emoji"]
     assert [repository.get_model(name) for name in ("emoji@1", "emoji@", "notoemoji")] == [None] * 3
-    assert backend.row(PictureRequest("a"), "emoji").lora is None
+    assert backend.exact(PictureRequest("a"), "emoji").lora == "none"

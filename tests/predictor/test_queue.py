@@ -12,7 +12,7 @@ from predictor.row import Row
 @pytest.fixture(scope="module")
 def make_request():
     loop = asyncio.new_event_loop()
-    row = Row("a cat", "", 0, 3, 1.0, None, 1.0, 8, 8, "ddim")
+    row = Row("a cat", "", 0, 3, 1.0, (), 8, 8, "ddim")
     yield lambda rows: Request((row,) * rows, loop.create_future())
     loop.close()
 

@@ -36,7 +36,7 @@ def begin(table: SolverTable, seed: int = 3) -> Sample:
     generator = torch.Generator().manual_seed(seed)
     stack = torch.zeros(table.width, *SHAPE)
     stack[0] = torch.randn(SHAPE, generator=generator) * table.init_noise_sigma
-    row = Row("", "", seed, 1, 1.0, None, 1.0, 8, 8, "ddim")
+    row = Row("", "", seed, 1, 1.0, (), 8, 8, "ddim")
     return Sample(row, table, generator, stack, torch.empty(0), None)
 
 
