@@ -89,7 +89,7 @@ class EngineBackend:
         steps = min(2, self.limits.max_steps)
         picture = self.exact(PictureRequest("warm up", num_inference_steps=steps), EMOJI)
         await self._engine.draw([self.row(picture)])
-        self._watching = asyncio.create_task(self._live.watch(), name="looks")
+        self._watching = asyncio.create_task(self._live.watch(self._engine), name="looks")
 
     async def stop(self, drain_s: float) -> None:
         """Stop the engine; what it draws for nobody any more is not waited for longer than `drain_s`."""

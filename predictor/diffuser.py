@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from predictor.adapters import AdapterPool
+from predictor.adapters import MAX_RESIDENT, AdapterPool, Prepared
 from predictor.checkpoint import Checkpoint, UnsupportedCheckpoint, read_checkpoint
 from predictor.errors import InvalidInput, UnknownModel
 from predictor.prompts import PromptEncoder
@@ -45,13 +45,13 @@ class Diffuser:
     max_steps: int  # the scheduler's training timesteps
     solvers: tuple[str, ...]
 
-    def __init__(self, checkpoint: Checkpoint, device: str) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: str, max_resident_loras: int = MAX_RESIDENT) -> None:
         """Raises UnsupportedCheckpoint."""
         self._device = torch.device(device)
         self._unet = checkpoint.unet.to(self._device, memory_format=torch.channels_last)
         self._vae = checkpoint.vae.to(self._device, memory_format=torch.channels_last)
         self._prompts = PromptEncoder(checkpoint.tokenizer, checkpoint.text_encoder.to(self._device))
-        self._adapters = AdapterPool(self._unet)
+        self._adapters = AdapterPool(self._unet, max_resident_loras)
         try:
             self._solvers = Solvers(checkpoint.scheduler_class, checkpoint.scheduler_config)
         except UnsupportedSolver as error:
@@ -68,13 +68,20 @@ class Diffuser:
         self.defaults = self._read_defaults(checkpoint.generation, checkpoint.scheduler_class)
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", dtype: str = "float32") -> Self:
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        max_resident_loras: int = MAX_RESIDENT,
+    ) -> Self:
         """Loads a folder saved by StableDiffusionPipeline: safetensors only, never the network.
 
-        device: "cpu", "cuda", "cuda:1"; dtype: "float32", "float16", "bfloat16". Raises
-        UnsupportedCheckpoint, which says what is wrong with the folder and the remedy.
+        device: "cpu", "cuda", "cuda:1"; dtype: "float32", "float16", "bfloat16"; max_resident_loras: see
+        AdapterPool. Raises UnsupportedCheckpoint, which says what is wrong with the folder and the remedy.
         """
-        return cls(read_checkpoint(folder, DTYPES[dtype]), device)
+        return cls(read_checkpoint(folder, DTYPES[dtype]), device, max_resident_loras)
 
     def count_tokens(self, text: str) -> int:
         """The tokens of a prompt, without the start and end tokens. From any thread."""
@@ -110,13 +117,26 @@ class Diffuser:
         """Names of the loaded LoRAs. From any thread."""
         return self._adapters.names
 
-    @torch.inference_mode()
-    def add_adapter(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Loads a LoRA in canonical layout; once an engine runs, call Engine.add_adapter instead.
+    @property
+    def resident_adapters(self) -> tuple[str, ...]:
+        """Names of the LoRAs on the device, the one used longest ago first. From any thread."""
+        return self._adapters.resident
+
+    def prepare_adapter(self, name: str, tensors: Mapping[str, torch.Tensor]) -> Prepared:
+        """Checks a LoRA in canonical layout and makes it ready for `add_prepared`. From any thread.
 
         Raises weights.errors.IncompatibleLora naming the key and the shapes.
         """
-        self._adapters.add(name, tensors)
+        return self._adapters.prepare(name, tensors)
+
+    @torch.inference_mode()
+    def add_prepared(self, prepared: Prepared) -> None:
+        """Adds a LoRA, so that rows may use it. Raises ValueError if there is one of its name."""
+        self._adapters.add(prepared)
+
+    def add_adapter(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """`prepare_adapter` and `add_prepared`; once an engine runs, call Engine.add_adapter instead."""
+        self.add_prepared(self.prepare_adapter(name, tensors))
 
     @torch.inference_mode()
     def remove_adapter(self, name: str) -> None:
@@ -187,23 +207,28 @@ class Diffuser:
     def _predict(self, samples: Sequence[Sample], latents: torch.Tensor) -> torch.Tensor:
         """The guided model output [B, C, h, w] float32: one UNet row a sample, two where it's guided."""
         guided = [place for place, sample in enumerate(samples) if sample.negative_states is not None]
-        places = [*range(len(samples)), *guided]
-        rows = [samples[place] for place in places]
+        rows = [(place, False) for place in range(len(samples))] + [(place, True) for place in guided]
+        rows.sort(key=lambda row: samples[row[0]].row.loras)  # those of one mix stand side by side
+        own = [samples[place] for place, _ in rows]
         numbers = torch.tensor(
-            [[sample.table.timesteps[sample.call], sample.table.input_scale[sample.call]] for sample in rows]
+            [[sample.table.timesteps[sample.call], sample.table.input_scale[sample.call]] for sample in own]
         ).to(self._device)
-        states = [sample.prompt_states for sample in samples]
-        states += [samples[place].negative_states for place in guided]  # type: ignore[misc]
-        inputs = latents[places] * numbers[:, 1, None, None, None]
-        self._adapters.select([sample.row.loras for sample in rows])
+        states = [
+            samples[place].negative_states if negative else samples[place].prompt_states
+            for place, negative in rows
+        ]
+        inputs = latents[[place for place, _ in rows]] * numbers[:, 1, None, None, None]
+        self._adapters.select([sample.row.loras for sample in own])
         output = self._unet(
             inputs.to(self._unet.dtype, memory_format=torch.channels_last),
             numbers[:, 0],
-            encoder_hidden_states=torch.stack(states),
+            encoder_hidden_states=torch.stack(states),  # type: ignore[arg-type]
             return_dict=False,
         )[0].float()
-        prompted, unprompted = output[: len(samples)], output[len(samples) :]
+        number = {row: number for number, row in enumerate(rows)}
+        prompted = output[[number[place, False] for place in range(len(samples))]]
         if guided:
+            unprompted = output[[number[place, True] for place in guided]]
             scale = torch.tensor([samples[place].row.guidance for place in guided], device=self._device)
             prompted[guided] = unprompted + scale[:, None, None, None] * (prompted[guided] - unprompted)
         return prompted

@@ -110,6 +110,7 @@ class Engine:
             await asyncio.to_thread(self._diffuser.prepare, rows)
             if not self.accepting:
                 raise NotReady("the engine is not running")
+            self._check(rows)  # a LoRA may have left meanwhile
         request = Request(tuple(rows), asyncio.get_running_loop().create_future())
         if not self._queue.push(request):
             raise QueueFull(self._backlog_seconds())
@@ -122,10 +123,13 @@ class Engine:
             self._queue.discard(request)
 
     async def add_adapter(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Loads a LoRA in canonical layout between two steps. Raises weights.errors.IncompatibleLora, or
-        ValueError if there is one of that name: versions don't change.
+        """Checks a LoRA in canonical layout beside the worker thread and adds it between two steps.
+
+        Raises weights.errors.IncompatibleLora, or ValueError if there is one of that name: versions don't
+        change.
         """
-        await self._compute(self._diffuser.add_adapter, name, tensors)
+        prepared = await asyncio.to_thread(self._diffuser.prepare_adapter, name, tensors)
+        await self._compute(self._diffuser.add_prepared, prepared)
 
     async def remove_adapter(self, name: str) -> None:
         """Refuses new rows with this LoRA and drops it once accepted ones have ended. Raises UnknownModel."""

@@ -4,8 +4,6 @@ The weights are loaded before any port is opened: a folder that can't be served 
 reason. The warm-up picture is drawn with the ports open and the readiness probe still false.
 """
 
-import logging
-
 import torch
 
 from predictor import __version__, contract
@@ -51,17 +49,18 @@ def build_server(settings: Settings) -> Server:
     # This thread only loads. OpenMP keeps a pool of threads for each one that computes, and two pools on the
     # same cores put each other to sleep at every small operation: steps took twice as long.
     torch.set_num_threads(1)
-    diffuser = MeasuredDiffuser.load(settings.base_dir, device=device, dtype=dtype)
+    diffuser = MeasuredDiffuser.load(
+        settings.base_dir, device=device, dtype=dtype, max_resident_loras=settings.max_resident_loras
+    )
     for version in sorted(set(looks.current.references.values())):
         try:
             diffuser.add_adapter(version, store.load(store.resolve(version)))
         except WeightsError as error:
             # One bad upload to a shared volume must not keep the pods of the other looks from starting.
             try:
-                looks.leave_out(version)
+                looks.leave_out(version, error)
             except UnusableLook:
                 raise error from None
-            log(f"{version} is not served: {error}", level=logging.ERROR)
     native = max(diffuser.native_size)
     limits = Limits(
         max_rows=settings.max_rows,

@@ -32,6 +32,8 @@ class Settings:
     """The LoRA behind the model `emoji`; None: `notoemoji` where the store has it, else the plain base."""
     max_batch_size: int = 8
     max_queue_rows: int = 64
+    max_resident_loras: int = 100
+    """On the device; others wait in host memory. One step may need more, and gets them."""
     max_rows: int = 8
     max_steps: int = 100
     max_size: int | None = None
@@ -73,6 +75,7 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
         default_look=given.default_look,
         max_batch_size=given.max_batch_size,
         max_queue_rows=given.max_queue_rows,
+        max_resident_loras=given.max_resident_loras,
         max_rows=given.max_rows,
         max_steps=given.max_steps,
         max_size=given.max_size,
@@ -120,6 +123,13 @@ def _parser(model_dir: str, default_look: str | None) -> argparse.ArgumentParser
     work = parser.add_argument_group("work and its limits")
     work.add_argument("--max_batch_size", type=positive, default=8, metavar="N", help="rows in one step")
     work.add_argument("--max_queue_rows", type=positive, default=64, metavar="N", help="more: 429")
+    work.add_argument(
+        "--max_resident_loras",
+        type=positive,
+        default=100,
+        metavar="N",
+        help="LoRAs in the device's memory; those used longest ago wait in the host's (default: 100)",
+    )
     work.add_argument("--max_rows", type=positive, default=8, metavar="N", help="prompts in one request")
     work.add_argument("--max_steps", type=positive, default=100, metavar="N")
     work.add_argument("--max_size", type=positive, metavar="PIXELS", help="default: twice the native size")

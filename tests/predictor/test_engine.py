@@ -447,6 +447,74 @@ def test_a_lora_may_come_and_go_while_the_engine_draws(tiny_folders):
     run(main)
 
 
+def test_no_step_waits_while_a_lora_is_checked(tiny_folders):
+    """The check waits until pictures have been drawn; in the worker thread, neither could go on."""
+    drawn = threading.Event()
+
+    class Slow(Diffuser):
+        def prepare_adapter(self, name, tensors):
+            assert drawn.wait(60)
+            return super().prepare_adapter(name, tensors)
+
+    diffuser = Slow.load(tiny_folders["sd15"])
+    tensors = make_lora(diffuser._unet, seed=2)
+
+    async def main() -> None:
+        engine = Engine(diffuser, max_batch_size=2, max_queue_rows=16)
+        engine.start()
+        adding = asyncio.create_task(engine.add_adapter("b@1", tensors))
+        await engine.draw([make_row()])
+        assert not adding.done()
+        with pytest.raises(UnknownModel):
+            await engine.draw([make_row(loras=(("b@1", 1.0),))])
+        drawn.set()
+        await adding
+        await engine.draw([make_row(loras=(("b@1", 1.0),))])
+        await engine.stop(10)
+
+    run(main)
+
+
+def test_a_lora_that_left_while_solver_tables_were_made_is_unknown():
+    recorder = Recorder()
+
+    async def main() -> None:
+        engine = Engine(recorder, max_batch_size=2, max_queue_rows=16)
+        engine.start()
+        asking = asyncio.create_task(engine.draw([make_row(prompt="new table", loras=(("a@1", 1.0),))]))
+        await asyncio.sleep(0)  # now it waits for its table
+        await engine.remove_adapter("a@1")
+        recorder.table_gate.release()
+        with pytest.raises(UnknownModel):
+            await asking
+        await engine.stop(10)
+
+    run(main)
+
+
+def test_more_loras_than_the_device_holds_are_drawn_alike(tiny_folders):
+    few = Diffuser.load(tiny_folders["sd15"], max_resident_loras=2)
+    many = Diffuser.load(tiny_folders["sd15"])
+    for number in range(5):
+        for diffuser in (few, many):
+            diffuser.add_adapter(f"n@{number}", make_lora(many._unet, seed=number))
+    mixes = [((f"n@{number}", 0.5), (f"n@{(number + 2) % 5}", 1.0)) for number in range(5)]
+
+    async def main() -> None:
+        pictures = []
+        for diffuser in (few, many):
+            engine = Engine(diffuser, max_batch_size=2, max_queue_rows=16)
+            engine.start()
+            requests = [engine.draw([make_row(seed=seed, loras=mix)]) for seed, mix in enumerate(mixes)]
+            pictures.append(await asyncio.gather(*requests))
+            await engine.stop(10)
+        for ours, theirs in zip(*pictures, strict=True):
+            assert abs(ours.astype(int) - theirs.astype(int)).max() <= 1
+        assert len(few.resident_adapters) <= 4 < len(many.resident_adapters)
+
+    run(main)
+
+
 def test_the_event_loop_goes_on_while_a_step_runs(tiny_folders):
     """The step waits inside the UNet until the loop has ticked; run on the loop, neither could go on."""
     diffuser = Diffuser.load(tiny_folders["sd15"])

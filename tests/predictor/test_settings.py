@@ -57,6 +57,7 @@ def test_every_flag_arrives() -> None:
         "default_look": "openmoji@1",
         "max_batch_size": 3,
         "max_queue_rows": 5,
+        "max_resident_loras": 6,
         "max_rows": 4,
         "max_steps": 7,
         "max_size": 64,
