@@ -13,6 +13,10 @@ TORCH_INDEX ?= $(shell cat $(VENV)/torch-index 2>/dev/null)
 PYTEST_ARGS ?=
 UPGRADE ?=
 
+# What the predictor is compared with: benchmarks/peers.
+PEERS := bentoml diffusers kserve litserve
+SITE := import sysconfig; print(sysconfig.get_path("purelib"))
+
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -66,7 +70,19 @@ eval-ko: $(VENV)/dev.stamp ## Measure Korean: the English of 297 sentences, then
 
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Time one picture at the service of `make run`, side by side
-	$(BIN)/python benchmarks/latency.py --transformer http://127.0.0.1:$(HTTP_PORT) --predictor http://127.0.0.1:$(PREDICTOR_HTTP_PORT)
+	$(BIN)/python -m benchmarks.latency --transformer http://127.0.0.1:$(HTTP_PORT) --predictor http://127.0.0.1:$(PREDICTOR_HTTP_PORT)
+
+# docs/benchmarks.md; BENCH_ARGS=--quick sees in minutes that all of it runs.
+BENCH_ARGS ?=
+ALONE := --sides predictor --latency_sides predictor --memory_sides predictor --start_sides predictor
+
+.PHONY: bench-engine
+bench-engine: $(VENV)/dev.stamp ## Measure the predictor and its engine alone: steps, throughput, joining, memory, drift
+	$(BIN)/python -m benchmarks $(ALONE) --scenarios steps throughput joining switching overhead memory drift starting $(BENCH_ARGS)
+
+.PHONY: bench-peers
+bench-peers: $(PEERS:%=build/peers/%.stamp) ## Compare the predictor with diffusers, BentoML, LitServe and KServe (BENCH_ARGS=--quick: minutes)
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 .PHONY: pictures
 pictures: $(VENV)/run.stamp ## Draw the README's picture through the service that `make run` has started
@@ -206,7 +222,17 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@$(BIN)/python -m pip --disable-pip-version-check check
 	@touch $@
 
-# dev.txt holds every package but torch's own; the other locks take their versions from it.
+# A peer has what its server needs; torch, diffusers and all else that draws it takes from here, by a .pth file: every side
+# computes with the very same files, and 3 GB are there once.
+$(PEERS:%=build/peers/%.stamp): build/peers/%.stamp: benchmarks/peers/%.txt $(VENV)/dev.stamp
+	rm -rf build/peers/$*
+	$(BIN)/python -m venv --without-pip build/peers/$*
+	$(BIN)/python -m pip --disable-pip-version-check --python build/peers/$*/bin/python install --quiet --no-deps \
+		--require-hashes --only-binary :all: -r $<
+	$(BIN)/python -c '$(SITE)' > "$$(build/peers/$*/bin/python -c '$(SITE)')/project.pth"
+	@touch $@
+
+# dev.txt holds every package but torch's own; the other locks take their versions from it, but for BentoML's, which can't.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--only-binary :all: --no-binary kiwipiepy-model --custom-compile-command "make lock" $(UPGRADE)
 WITHOUT_TORCH = --excludes requirements/cuda.in --no-emit-package torch
@@ -218,6 +244,10 @@ lock: $(VENV)/dev.stamp ## Pin requirements/*.txt and images/sbom.txt anew (UPGR
 	$(COMPILE) $(ALIKE) $(WITHOUT_TORCH) pyproject.toml --extra predictor -o requirements/predictor.txt
 	$(COMPILE) $(ALIKE) pyproject.toml --extra transformer -o requirements/transformer.txt
 	$(COMPILE) $(ALIKE) $(WITHOUT_TORCH) pyproject.toml --extra seq2seq -o requirements/seq2seq.txt
+	$(COMPILE) --no-emit-package numpy benchmarks/peers/bentoml.in -o benchmarks/peers/bentoml.txt
+	$(COMPILE) $(ALIKE) --no-emit-package numpy benchmarks/peers/diffusers.in -o benchmarks/peers/diffusers.txt
+	$(COMPILE) $(ALIKE) --no-emit-package numpy benchmarks/peers/kserve.in -o benchmarks/peers/kserve.txt
+	$(COMPILE) $(ALIKE) --no-emit-package numpy benchmarks/peers/litserve.in -o benchmarks/peers/litserve.txt
 	$(COMPILE) $(ALIKE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ALIKE) images/sbom.in -o images/sbom.txt
 	$(COMPILE) $(ALIKE) pyproject.toml --extra torch -o requirements/torch.txt \

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 LOCKS = {path.stem: path for path in (ROOT / "requirements").glob("*.txt")}
+PEERS = {path.stem: path for path in (ROOT / "benchmarks" / "peers").glob("*.txt")}
 CUDA = re.compile(r"^(nvidia-|cuda-|triton$|torch$)")
 INDEX = "file:///some/index"
 
@@ -26,7 +27,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 def pins(lock: str) -> dict[str, set[str]]:
     """Versions by package; a package may have one for each range of Pythons."""
     versions: dict[str, set[str]] = {}
-    for line in LOCKS[lock].read_text(encoding="utf-8").splitlines():
+    for line in (LOCKS | PEERS)[lock].read_text(encoding="utf-8").splitlines():
         if line and not line.startswith((" ", "#")):
             requirement = Requirement(line.removesuffix("\\"))
             (specifier,) = requirement.specifier
@@ -44,16 +45,18 @@ def test_help_lists_every_target() -> None:
 
 def test_every_lock_is_made_by_make_lock(venv: Path) -> None:
     written = set(re.findall(r" -o (\S+)", make("-n", "lock", f"VENV={venv}").stdout))
-    assert written == {str(path.relative_to(ROOT)) for path in LOCKS.values()} | {"images/sbom.txt"}
+    locks = [*LOCKS.values(), *PEERS.values()]
+    assert written == {str(path.relative_to(ROOT)) for path in locks} | {"images/sbom.txt"}
 
 
 def test_locks_are_there() -> None:
     assert LOCKS.keys() == {"build", "dev", "predictor", "seq2seq", "torch", "transformer"}
+    assert PEERS.keys() == {"bentoml", "diffusers", "kserve", "litserve"}
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", LOCKS | PEERS)
 def test_a_lock_pins_by_hash_and_names_no_address(lock: str) -> None:
-    text = LOCKS[lock].read_text(encoding="utf-8")
+    text = (LOCKS | PEERS)[lock].read_text(encoding="utf-8")
     assert "://" not in text
     assert not re.search(r"^\s*-", text.replace("    --hash=sha256:", "    "), re.MULTILINE)
     entries = re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]
@@ -66,6 +69,9 @@ def test_locks_agree() -> None:
     for lock in LOCKS.keys() - {"dev", "torch"}:
         versions = pins(lock)
         assert all(versions[name] <= complete[name] for name in versions), lock
+    for peer in PEERS.keys() - {"bentoml"}:
+        versions = pins(peer)
+        assert all(versions[name] <= complete[name] for name in versions.keys() & complete.keys()), peer
 
 
 def test_what_only_torch_needs_is_in_its_lock_alone() -> None:
@@ -126,6 +132,20 @@ def test_the_source_of_torch_is_remembered_and_a_new_one_begins_anew(venv: Path)
     anew = make("-n", "test", f"VENV={venv}", f"TORCH_INDEX={INDEX}/other").stdout
     assert f"rm -rf {venv}" in anew
     assert f"--index-url {INDEX}/other" in anew
+
+
+def test_every_side_of_the_benchmark_draws_with_the_same_libraries() -> None:
+    """A peer's environment has its server; torch and the rest come from the project's."""
+    for peer in PEERS:
+        assert not {"torch", "diffusers", "transformers", "peft", "numpy"} & pins(peer).keys(), peer
+
+
+def test_a_peer_is_installed_by_hash_into_an_environment_of_its_own(venv: Path) -> None:
+    commands = make("-n", "-B", "bench-peers", f"VENV={venv}", "BENCH_ARGS=--quick").stdout
+    for peer in PEERS:
+        assert f"-m venv --without-pip build/peers/{peer}\n" in commands
+        assert re.search(rf"--require-hashes .*-r benchmarks/peers/{peer}\.txt", commands)
+    assert commands.rstrip().endswith("-m benchmarks --quick")
 
 
 @pytest.mark.parametrize("minor", [10, 14])

@@ -1,0 +1,1 @@
+"""Benchmarks of this project's predictor, alone and beside other servers; see docs/benchmarks.md."""

@@ -1,0 +1,175 @@
+"""One comparison under way: its servers and probes, one of them awake at a time, and what they measured."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from benchmarks.arrivals import poisson
+from benchmarks.jobs import Job, mixes
+from benchmarks.load import Load, Plan, Replies
+from benchmarks.loras import write_store
+from benchmarks.probe import Probe
+from benchmarks.process import Process
+from benchmarks.results import Result, Results
+from benchmarks.server import Command, Server
+from benchmarks.settings import Settings
+from benchmarks.sides import commands, environment
+
+PROBES = {
+    "engine": "benchmarks.engine",
+    "steps": "benchmarks.steps",
+    "diffusers-steps": "benchmarks.peers.steps",
+}
+LORAS = 4
+
+AnyProcess = TypeVar("AnyProcess", bound=Process)
+
+
+class Bench:
+    """In a `with` block: starts each server and probe when it is first asked for, ends them all."""
+
+    def __init__(self, settings: Settings, results: Results, folder: Path) -> None:
+        """`folder` is empty and takes logs and the LoRA stores."""
+        self.settings = settings
+        self.results = results
+        self.folder = folder
+        self.store = folder / "loras"
+        self.loras = write_store(settings.model_dir / "loras", self.store, LORAS)
+        self.mixes = mixes(self.loras, settings.steps)
+        self.commands = commands(settings, self.store)
+        self._environment = environment(settings, self.store)
+        # With cores enough the load has one of its own; else it shares them all, as the servers do.
+        cores = sorted(os.sched_getaffinity(0))
+        self._cores, load_cores = (cores[:-1], cores[-1:]) if len(cores) >= 4 else (cores, cores)
+        self._load = Load(
+            "load", [sys.executable, "-m", "benchmarks.load"], {}, folder / "load.log", load_cores
+        )
+        self._running: dict[str, Process] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._load)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def start(self, sides: Sequence[str]) -> None:
+        """Starts servers together, waits for all of them, warms them up and pauses them."""
+        new = [side for side in sides if side not in self._running]
+        for side in new:
+            self._running[side] = self._stack.enter_context(self.launch(self.commands[side]))
+        for side in new:
+            server = self._running[side]
+            assert isinstance(server, Server)
+            server.wait_until_ready(self.settings.ready_timeout)
+        for side in new:
+            for other in new:
+                self._running[other].pause()
+            self.burst(side, self.mixes["mixed"].jobs(self.settings.warm_up, seed=0))
+
+    def launch(self, command: Command) -> Server:
+        """A server of its own, to be entered and left by the caller."""
+        return Server(command, _free_port(), self.folder / f"{command.name}.log", self._cores)
+
+    @contextmanager
+    def server(self, side: str) -> Iterator[Server]:
+        """A running server while it is its turn."""
+        self.start([side])
+        with self._awake(self._running[side]) as server:
+            assert isinstance(server, Server)
+            yield server
+
+    @contextmanager
+    def probe(self, name: str) -> Iterator[Probe]:
+        """A running probe while it is its turn."""
+        if name not in self._running:
+            arguments = [sys.executable, "-m", PROBES[name]]
+            log = self.folder / f"{name}.log"
+            self._running[name] = self._stack.enter_context(
+                Probe(name, arguments, self._environment, log, self._cores)
+            )
+        with self._awake(self._running[name]) as probe:
+            assert isinstance(probe, Probe)
+            yield probe
+
+    def repeats(self, sides: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """(repeat, side): every side once in each repeat, another one first each time."""
+        for repeat in range(self.settings.repeats):
+            first = repeat % len(sides)
+            for side in [*sides[first:], *sides[:first]]:
+                yield repeat, side
+
+    def burst(self, side: str, jobs: Sequence[Job]) -> Replies:
+        """All jobs at once."""
+        return self._turn(side, jobs, [0.0] * len(jobs))
+
+    def arrivals(self, side: str, jobs: Sequence[Job], rate: float, seed: int) -> Replies:
+        """Jobs that come as a Poisson process, with an eye on the server's health route."""
+        return self._turn(side, jobs, poisson(rate, len(jobs), seed), watch_health=True)
+
+    def schedule(self, side: str, jobs: Sequence[Job], due: Sequence[float]) -> Replies:
+        """Jobs at given times."""
+        return self._turn(side, jobs, due)
+
+    def in_turn(self, side: str, jobs: Sequence[Job]) -> Replies:
+        """One job after the other."""
+        return self._turn(side, jobs, None)
+
+    def record(self, scenario: str, case: str, side: str, repeat: int, unit: str, **metrics: float) -> None:
+        """Keep numbers of one unit."""
+        for metric, value in metrics.items():
+            self.results.add(Result(scenario, case, side, repeat, metric, value, unit))
+
+    def ask(
+        self, server: Server, jobs: Sequence[Job], due: Sequence[float] | None = None, **options: Any
+    ) -> Replies:
+        """Jobs for a server that is awake: when they are due, else one after the other.
+
+        Raises:
+            ProcessFailed: a job failed; a benchmark wants every picture.
+        """
+        plan = Plan(
+            server.url,
+            server.dialect,
+            jobs,
+            [0.0] * len(jobs) if due is None else due,
+            self.settings.request_timeout,
+            sequential=due is None,
+            **options,
+        )
+        replies = self._load.send(plan)
+        if replies.failures:
+            raise server.failure(f"failed {len(replies.failures)} of {len(jobs)} jobs: {replies.failures[0]}")
+        return replies
+
+    def _turn(self, side: str, jobs: Sequence[Job], due: Sequence[float] | None, **options: Any) -> Replies:
+        with self.server(side) as server:
+            return self.ask(server, jobs, due, **options)
+
+    @contextmanager
+    def _awake(self, process: AnyProcess) -> Iterator[AnyProcess]:
+        process.resume()
+        try:
+            yield process
+        finally:
+            process.pause()
+
+
+def plain(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Jobs as a probe takes them."""
+    return [asdict(job) for job in jobs]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

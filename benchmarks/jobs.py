@@ -1,0 +1,79 @@
+"""What is asked for: mixes of jobs, made anew from a seed, so that every side is asked the same.
+
+It doesn't know servers or when a job arrives.
+"""
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PROMPTS = tuple(
+    f"a {colour} {thing}"
+    for colour, thing in itertools.product(
+        ("red", "blue", "green", "yellow", "happy", "sad", "small", "old"),
+        ("apple", "car", "cat", "house", "rocket", "robot", "flower", "star", "fish", "tree", "hat", "ball"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture; `lora` is an exact version, or None for the plain base."""
+
+    prompt: str
+    seed: int
+    steps: int
+    guidance: float
+    lora: str | None
+
+    @property
+    def unet_rows(self) -> int:
+        """Rows of the UNet it takes in all: guided steps take two."""
+        return self.steps * (2 if self.guidance > 1 else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Kinds of jobs that come with equal chance: each of the steps, with each guidance, with each LoRA."""
+
+    name: str
+    loras: tuple[str | None, ...]
+    steps: tuple[int, ...]
+    guidance: tuple[float, ...]
+
+    def jobs(self, count: int, seed: int) -> list[Job]:
+        """So many jobs; the same for the same seed. No two are identical, so that none can be spared."""
+        source = random.Random(f"{self.name} {seed}")
+        return [
+            Job(
+                prompt=source.choice(PROMPTS),
+                seed=seed * 1_000_000 + number,
+                steps=source.choice(self.steps),
+                guidance=source.choice(self.guidance),
+                lora=source.choice(self.loras),
+            )
+            for number in range(count)
+        ]
+
+    def classes(self) -> list[tuple[int, float]]:
+        """The kinds of jobs that take unlike time: steps and guidance."""
+        return list(itertools.product(self.steps, self.guidance))
+
+
+def mixes(loras: Sequence[str], steps: Sequence[int]) -> dict[str, Mix]:
+    """Homogeneous, mixed, and short jobs among long ones, by name.
+
+    Args:
+        loras: exact versions; the first one is that of the homogeneous mix.
+        steps: of the mixed one, ascending; short jobs take the first number, long ones the last, and
+            homogeneous ones one between.
+    """
+    middle = steps[len(steps) // 2]
+    made = (
+        Mix("homogeneous", (loras[0],), (middle,), (2.0,)),
+        Mix("mixed", tuple(loras), tuple(steps), (1.0, 2.0, 7.5)),
+        # One job in four is short: enough of them to tell their latency, too few to be the load.
+        Mix("short among long", tuple(loras), (steps[0], *[steps[-1]] * 3), (2.0,)),
+    )
+    return {mix.name: mix for mix in made}

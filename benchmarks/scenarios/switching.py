@@ -1,0 +1,25 @@
+"""What it costs to draw with another LoRA than the job before: jobs one after the other, switching or not."""
+
+from statistics import median
+
+from benchmarks.bench import Bench
+from benchmarks.jobs import Job
+
+NAME = "switching"
+
+
+def measure(bench: Bench) -> None:
+    """Record the latency of a job of fewest steps with the same LoRA each time, and with another."""
+    steps = bench.settings.steps[0]
+    for repeat, side in bench.repeats(bench.settings.sides):
+        jobs = []
+        for number in range(bench.settings.switches):
+            same, other = bench.loras[0], bench.loras[1 + number % (len(bench.loras) - 1)]
+            # same, same, other: the second job switches nothing, the third does
+            jobs += [Job("a red apple", 3 * number + part, steps, 1.0, same) for part in range(2)]
+            jobs.append(Job("a red apple", 3 * number + 2, steps, 1.0, other))
+        seconds = [outcome.latency for outcome in bench.in_turn(side, jobs).outcomes]
+        stayed, switched = median(seconds[1::3]), median(seconds[2::3])
+        bench.record(
+            NAME, f"{steps} steps", side, repeat, "s", same=stayed, other=switched, switch=switched - stayed
+        )

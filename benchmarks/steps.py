@@ -1,0 +1,98 @@
+"""A probe of the predictor's diffuser alone: the time of a denoising step by its rows and their LoRAs.
+
+`python -m benchmarks.steps` with the peers' environment variables. It doesn't know queues or servers.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.peers.settings import Settings
+from benchmarks.probe import replies
+from predictor.diffuser import Diffuser
+from predictor.row import Row
+from predictor.sample import Sample
+from weights.store import Store
+
+
+class Steps:
+    """One diffuser with all LoRAs of the store."""
+
+    def __init__(self, settings: Settings) -> None:
+        torch.set_num_threads(settings.threads)
+        self._device = settings.device
+        self._diffuser = Diffuser.load(settings.base, device=settings.device, dtype=settings.dtype)
+        load_loras(self._diffuser, settings.loras)
+
+    def step(self, loras: Sequence[str | None], count: int) -> list[float]:
+        """Seconds of each of `count` steps of unguided rows, one row for each of the LoRAs."""
+        samples = self._begin(loras, count + 1)
+        self._diffuser.step(samples)  # chooses the LoRAs; all tensors are allocated after it
+        return [self._timed(lambda: self._diffuser.step(samples)) for _ in range(count)]
+
+    def decode(self, rows: int, count: int) -> list[float]:
+        """Seconds of each of `count` decodings of so many pictures."""
+        samples = self._begin([None] * rows, 1)
+        self._diffuser.step(samples)
+        return [self._timed(lambda: self._diffuser.decode(samples)) for _ in range(count)]
+
+    def begin(self, rows: int, count: int) -> list[float]:
+        """Seconds of each of `count` beginnings (text, first noise) of so many pictures."""
+        return [self._timed(lambda: self._begin([None] * rows, 1)) for _ in range(count)]
+
+    def _begin(self, loras: Sequence[str | None], steps: int) -> list[Sample]:
+        return self._diffuser.begin(
+            [draft(self._diffuser, "a red apple", seed, steps, 1.0, lora) for seed, lora in enumerate(loras)]
+        )
+
+    def _timed(self, work: Callable[[], Any]) -> float:
+        self._wait()
+        began = time.perf_counter()
+        work()
+        self._wait()
+        return time.perf_counter() - began
+
+    def _wait(self) -> None:
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+
+def draft(diffuser: Diffuser, prompt: str, seed: int, steps: int, guidance: float, lora: str | None) -> Row:
+    """A row of the model's own size and solver."""
+    height, width = diffuser.native_size
+    return Row(
+        prompt=prompt,
+        negative_prompt="",
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        loras=() if lora is None else ((lora, 1.0),),
+        height=height,
+        width=width,
+        solver=diffuser.defaults.solver,
+    )
+
+
+def load_loras(diffuser: Diffuser, folder: Path) -> None:
+    """Gives a diffuser all versions of a store."""
+    store = Store(folder)
+    for version in store.versions():
+        diffuser.add_adapter(str(version), store.load(version))
+
+
+def main() -> None:
+    """Answer questions until stdin ends."""
+    reply = replies()
+    steps = Steps(Settings.from_environment())
+    for line in sys.stdin:
+        given = json.loads(line)
+        reply(getattr(steps, given.pop("question"))(**given))
+
+
+if __name__ == "__main__":
+    main()

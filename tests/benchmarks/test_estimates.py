@@ -1,0 +1,129 @@
+"""The statistics of the benchmarks, each against what it means."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks import estimates
+from benchmarks.estimates import StepCost
+
+POSITIVE = st.floats(1e-3, 1e3)
+VALUES = st.lists(POSITIVE, min_size=1, max_size=30)
+
+
+@settings(deadline=None)
+@given(VALUES, st.floats(0, 1))
+def test_a_percentile_has_its_share_of_the_values_below_it(values, share):
+    found = estimates.percentile(values, share)
+    slack = 1e-9 * found
+    assert sum(value <= found + slack for value in values) >= math.floor(share * (len(values) - 1)) + 1
+    assert sum(value >= found - slack for value in values) >= len(values) - math.ceil(
+        share * (len(values) - 1)
+    )
+
+
+@settings(deadline=None)
+@given(VALUES, st.floats(0, 1), st.floats(0, 1))
+def test_percentiles_ascend(values, one, other):
+    low, high = sorted([one, other])
+    assert estimates.percentile(values, low) <= estimates.percentile(values, high) * (1 + 1e-12)
+
+
+def test_a_percentile_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no values"):
+        estimates.percentile([], 0.5)
+
+
+@settings(deadline=None)
+@given(VALUES)
+def test_a_median_lies_in_its_interval_and_the_interval_in_the_values(values):
+    found = estimates.median(values)
+    assert min(values) <= found.low <= found.high <= max(values)
+    assert found.low <= found.value <= found.high
+    assert found.value == np.median(values)
+
+
+@settings(deadline=None)
+@given(VALUES, st.integers(0, 1000))
+def test_an_interval_is_the_same_for_the_same_seed(values, seed):
+    assert estimates.median(values, seed) == estimates.median(values, seed)
+
+
+def test_an_interval_holds_the_true_median_about_as_often_as_it_says():
+    source = np.random.default_rng(1)
+    held = 0
+    for seed in range(200):
+        found = estimates.median(source.normal(10, 1, 25), seed)
+        held += found.low <= 10 <= found.high
+    assert 0.88 <= held / 200 <= 1
+
+
+def test_more_values_make_a_narrower_interval():
+    source = np.random.default_rng(2)
+    few, many = (estimates.median(source.normal(10, 1, count)) for count in (8, 512))
+    assert many.high - many.low < (few.high - few.low) / 2
+
+
+@settings(deadline=None)
+@given(st.lists(POSITIVE, min_size=1, max_size=10), POSITIVE)
+def test_a_ratio_of_pairs_does_not_see_what_slowed_both(slowness, factor):
+    found = estimates.ratio([factor * slow for slow in slowness], slowness)
+    assert found.value == pytest.approx(factor)
+    assert found.low == pytest.approx(factor)
+    assert found.high == pytest.approx(factor)
+
+
+def test_a_ratio_needs_pairs():
+    with pytest.raises(ValueError, match="dimension"):
+        estimates.ratio([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="no values"):
+        estimates.ratio([], [])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.one_of(POSITIVE, st.just(math.inf)), POSITIVE)), POSITIVE)
+def test_goodput_counts_what_came_in_time(replies, seconds):
+    good = [took for took, limit in replies if took <= limit]
+    found = estimates.goodput([took for took, _ in replies], [limit for _, limit in replies], seconds)
+    assert found == pytest.approx(len(good) / seconds)
+
+
+def test_a_failure_is_never_good():
+    assert estimates.goodput([math.inf], [1e9], 1.0) == 0
+
+
+@settings(deadline=None)
+@given(POSITIVE, POSITIVE, st.sets(st.integers(1, 64), min_size=2, max_size=8))
+def test_a_line_is_found_again(a, b, rows):
+    rows = sorted(rows)
+    cost = StepCost.fit(rows, [a * row + b for row in rows])
+    assert cost.a == pytest.approx(a, rel=1e-6, abs=1e-6 * b)
+    assert cost.b == pytest.approx(b, rel=1e-6, abs=1e-6 * a * max(rows))
+
+
+def test_a_line_is_not_bent_by_an_outlier():
+    rows = [1, 2, 4, 8, 16, 32]
+    seconds = [2.0 * row + 10 for row in rows]
+    seconds[2] += 1000
+    cost = StepCost.fit(rows, seconds)
+    assert cost.a == pytest.approx(2)
+    assert cost.b == pytest.approx(10)
+
+
+def test_a_line_needs_two_sizes():
+    with pytest.raises(ValueError, match="two sizes"):
+        StepCost.fit([4, 4], [1.0, 2.0])
+
+
+@settings(deadline=None)
+@given(POSITIVE, POSITIVE, st.integers(1, 200), st.integers(1, 64), st.floats(0, 10))
+def test_no_batch_beats_the_bound(a, b, rows_per_picture, rows_per_step, other):
+    """Steps that are never fuller than `rows_per_step` take at least what the bound says."""
+    cost = StepCost(a, b)
+    bound = cost.bound(rows_per_picture, rows_per_step, other)
+    for rows in {1, max(1, rows_per_step // 2), rows_per_step}:
+        steps = rows_per_picture / rows
+        assert 1 / (steps * cost.seconds(rows) + other) <= bound * (1 + 1e-9)

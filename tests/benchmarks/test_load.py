@@ -1,0 +1,139 @@
+"""The load, against a real HTTP server in another thread."""
+
+import asyncio
+import base64
+import json
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from benchmarks.dialect import DIALECTS
+from benchmarks.jobs import Job
+from benchmarks.load import Plan, Replies, run
+
+PIXELS = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+PICTURE = {"b64": base64.b64encode(PIXELS.tobytes()).decode(), "shape": [2, 2, 3]}
+FAILING_SEED = 13
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers as the plain diffusers peer does; a certain seed fails."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.answer(200, "ok")
+
+    def do_POST(self) -> None:
+        job = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with self.server.lock:
+            self.server.asked.append(job)
+            self.server.under_way += 1
+            self.server.most = max(self.server.most, self.server.under_way)
+        if not self.server.sequential:
+            self.server.together.wait()
+        with self.server.lock:
+            self.server.under_way -= 1
+        self.answer(500 if job["seed"] == FAILING_SEED else 200, PICTURE)
+
+    def answer(self, status: int, content: object) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(together: int = 0) -> Iterator[ThreadingHTTPServer]:
+    """A server that answers at once, or holds its replies until `together` requests are there."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        server.lock, server.asked, server.under_way, server.most = threading.Lock(), [], 0, 0
+        server.sequential, server.together = not together, threading.Barrier(together or 1)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def jobs(*seeds: int) -> list[Job]:
+    return [Job("a red apple", seed, 8, 2.0, "notoemoji@1") for seed in seeds]
+
+
+def sent(server: ThreadingHTTPServer, seeds: list[int], due: list[float], **options: bool) -> Replies:
+    url = f"http://127.0.0.1:{server.server_port}"
+    return asyncio.run(run(Plan(url, "fastapi", jobs(*seeds), due, 60, **options)))
+
+
+def test_nothing_waits_for_an_earlier_reply() -> None:
+    """The server answers only once all four are there."""
+    with serving(together=4) as server:
+        replies = sent(server, [1, 2, 3, 4], [0.0, 0.01, 0.01, 0.02])
+    assert replies.failures == []
+    assert [outcome.due for outcome in replies.outcomes] == [0.0, 0.01, 0.01, 0.02]
+    assert all(outcome.due <= outcome.sent <= outcome.done for outcome in replies.outcomes)
+    assert all(outcome.latency == outcome.done - outcome.due for outcome in replies.outcomes)
+    assert replies.seconds == max(outcome.done for outcome in replies.outcomes)
+
+
+def test_one_after_the_other() -> None:
+    with serving() as server:
+        replies = sent(server, [1, 2, 3], [0.0] * 3, sequential=True)
+        assert server.most == 1
+    assert [job["seed"] for job in server.asked] == [1, 2, 3]
+    ends = [outcome.done for outcome in replies.outcomes]
+    assert all(end <= later.due for end, later in zip(ends, replies.outcomes[1:], strict=False))
+
+
+def test_a_failure_is_an_outcome_without_an_end() -> None:
+    with serving() as server:
+        replies = sent(server, [1, FAILING_SEED], [0.0, 0.0])
+    assert replies.failures == ["500"]
+    assert [math.isinf(outcome.latency) for outcome in replies.outcomes] == [False, True]
+
+
+def test_health_is_watched_meanwhile() -> None:
+    with serving() as server:
+        replies = sent(server, [1, 2], [0.0, 0.2], watch_health=True)
+    assert replies.health
+    assert all(seconds > 0 for seconds in replies.health)
+
+
+@pytest.mark.parametrize(
+    ("name", "reply"),
+    [
+        ("predictor", {"predictions": [{"image": {**PICTURE, "datatype": "UINT8"}, "seed": 1}]}),
+        ("kserve", {"predictions": [PICTURE]}),
+        ("fastapi", PICTURE),
+        ("litserve", PICTURE),
+        ("bentoml", [PICTURE]),
+    ],
+)
+def test_every_dialect_reads_its_picture(name: str, reply: object) -> None:
+    assert np.array_equal(DIALECTS[name].pixels(reply), PIXELS)
+
+
+def test_the_predictors_dialect_is_its_contract() -> None:
+    from predictor.contract import read_instances
+
+    (job,) = jobs(7)
+    (row,) = read_instances(DIALECTS["predictor"].body(job), 8)
+    assert row == {
+        "prompt": "a red apple",
+        "seed": 7,
+        "num_inference_steps": 8,
+        "guidance_scale": 2.0,
+        "lora": "notoemoji@1",
+    }
