@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from weights.eval.compositions import load_compositions
 from weights.store import Store
 from weights.train.__main__ import Workshop
-from weights.train.autoencoder import build_autoencoder, fold_whitening, to_tensor
+from weights.train.autoencoder import build_autoencoder, choose, fold_whitening, to_tensor
 from weights.train.denoiser import build_scheduler, build_unet, supervised_loss, timestep_weights
+from weights.train.emphasis import STRENGTH, emphasis
 from weights.train.export import export, unpack
 from weights.train.pictures import Subject, draw, subjects
 from weights.train.prompts import STYLES, glyphs_by_name, plain_phrase, sample_prompt
@@ -55,6 +56,29 @@ def test_the_whitened_autoencoder_has_unit_latents_and_draws_the_same():
     assert latents.mean((0, 2, 3)).abs().max() < 1e-3
     assert (latents.std((0, 2, 3)) - 1).abs().max() < 1e-3
     assert (before - after).abs().max() < 1e-3
+
+
+def test_half_of_the_chosen_pictures_are_glyphs_as_they_are():
+    torch.manual_seed(0)
+    looks, chosen = choose(np.zeros((2, 50, 1, 1, 3), np.uint8), 5, 4000)
+    assert set(looks) == {0, 1}
+    assert (chosen[:2000] < 5).all()
+    assert set(chosen[2000:]) == set(range(50))
+
+
+def test_emphasis_lies_where_a_composition_differs_from_its_plain_glyph():
+    torch.manual_seed(0)
+    named = [Subject("cat face"), Subject("dog face"), Subject("dog face", feature="crown")]
+    latents = torch.randn(2, 3, 8, 16, 16)
+    latents[:, 2] = latents[:, 1]
+    latents[:, 2, :, :4, 6:10] += 2.0
+    latents[:, 2, :, 4, 6:10] += 1.0
+    minded = emphasis(latents.half(), named)
+    assert minded.shape == (2, 3, 1, 16, 16)
+    assert torch.equal(minded[:, :2], torch.ones(2, 2, 1, 16, 16))
+    assert minded[:, 2, :, :4, 6:10] == pytest.approx(1 + STRENGTH, rel=0.01)
+    assert minded[:, 2, :, 4, 6:10] == pytest.approx(1 + STRENGTH / 4, rel=0.01)
+    assert torch.equal(minded[:, 2, :, 5:], torch.ones(2, 1, 11, 16))
 
 
 def test_timestep_weights_stay_positive_and_up_where_noise_is_high():
@@ -195,6 +219,7 @@ def test_supervision_teaches_where_to_look_and_leaves_a_plain_unet():
     supervised = SupervisedUNet(unet)
     optimizer = torch.optim.AdamW(supervised.parameters(), lr=3e-4)
     batch = (torch.randn(4, 8, 16, 16), torch.randn(4, 32, HIDDEN), torch.tensor([999, 900, 800, 100]))
+    batch = (*batch, torch.ones(4, 1, 16, 16))
     seen = []
     for _ in range(6):
         losses = supervised_loss(supervised, build_scheduler(), batch)

@@ -22,7 +22,7 @@ from weights.eval.drawing import Drawing
 from weights.eval.judge import FILE, Judge, train_judge
 from weights.eval.quality import measure
 from weights.eval.service import judge_service, report
-from weights.glyphs.dataset import LOOKS, load_glyphs
+from weights.glyphs.dataset import LOOKS, load_glyphs, load_pictures, on_white
 
 SERVICE_BAR = 0.80
 BARS = {"emoji_right": 0.90, "look_right": 0.98, "crispness": 0.85}
@@ -55,12 +55,17 @@ def evaluate(drawing: Drawing, out: Path, seeds: int, batch: int) -> bool:
             drawn.append(drawing.draw(look, [glyphs[i].name for i in indices[part]], chosen[part]))
         pictures = np.concatenate(drawn)
         quality = measure(look, indices, pictures, judge)
-        figures[look] = asdict(quality)
+        ceiling = measure(look, range(len(glyphs)), drawing.reconstruct(on_white(load_pictures(look))), judge)
+        figures[look] = asdict(quality) | {"autoencoder": asdict(ceiling)}
         for bar, least in BARS.items():
             value = getattr(quality, bar)
             passed &= value >= least
             print(f"{look:10} {bar:12} {value:.3f} {'≥' if value >= least else '< (missed)'} {least}")
         print(f"{look:10} nearest real glyph right {quality.nearest_right:.3f}")
+        print(
+            f"{look:10} real glyphs after the autoencoder: "
+            f"emoji {ceiling.emoji_right:.3f}, look {ceiling.look_right:.3f}"
+        )
         labelled_sheet(
             [(glyphs[i].name, [pictures[n]]) for n, i in enumerate(indices)][::seeds], 12, out / f"{look}.png"
         )

@@ -1,6 +1,7 @@
 """Draws with a model folder through diffusers' own pipeline: base, LoRAs, default settings.
 
-Knows nothing of servers or of judges.
+What the autoencoder alone makes of real pictures is here too: no drawing can be better. Knows nothing of
+servers or of judges.
 """
 
 from __future__ import annotations
@@ -45,4 +46,16 @@ class Drawing:
             output_type="np",
         ).images
         drawn: npt.NDArray[np.uint8] = (images * 255).round().astype(np.uint8)
+        return drawn
+
+    @torch.inference_mode()
+    def reconstruct(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """uint8 RGB [N, 128, 128, 3] encoded to latents and decoded again."""
+        vae, processor = self.pipeline.vae, self.pipeline.image_processor
+        decoded = []
+        for picture in pictures:
+            pixels = processor.preprocess(picture[None].astype(np.float32) / 255).to(vae.device)
+            latents = vae.encode(pixels).latent_dist.mode()
+            decoded.append(processor.postprocess(vae.decode(latents).sample, output_type="np"))
+        drawn: npt.NDArray[np.uint8] = (np.concatenate(decoded) * 255).round().astype(np.uint8)
         return drawn

@@ -46,12 +46,12 @@ from weights.train.text_encoder import train_text_encoder
 
 # stage → steps, peak learning rate, steps between checkpoints
 PLAN: dict[str, tuple[int, float, int]] = {
-    "autoencoder": (2400, 2e-3, 250),
-    "text": (1300, 2e-3, 100),
+    "autoencoder": (4000, 2e-3, 250),
+    "text": (2300, 2e-3, 100),
     "base": (4000, 1e-3, 150),
-    "lora-notoemoji": (640, 1e-3, 100),
-    "lora-openmoji": (640, 1e-3, 100),
-    "decoder": (4500, 1e-3, 500),
+    "lora-notoemoji": (1120, 1e-3, 100),
+    "lora-openmoji": (1120, 1e-3, 100),
+    "decoder": (2400, 1e-3, 500),
 }
 
 
@@ -62,6 +62,11 @@ class Workshop:
         self.folder, self.device = folder, device
         self.subjects: list[Subject] = list(subjects())
         self.sheet: Sequence[str] = SHEET_PROMPTS
+
+    @property
+    def plain(self) -> int:
+        """How many subjects, the first ones, are glyphs as they are."""
+        return sum(subject.colour is None and subject.feature is None for subject in self.subjects)
 
     def pictures(self) -> npt.NDArray[np.uint8]:
         """uint8 RGB [2, N, 128, 128, 3], drawn once and kept."""
@@ -121,18 +126,16 @@ class Workshop:
                 self.redrawn(run)
         size = {} if batch is None else {"batch": batch}
         if stage == "autoencoder":
-            flat = self.pictures().reshape(-1, *self.pictures().shape[2:])
             last = run.folder / "model"
             start = AutoencoderKL.from_pretrained(last) if last.exists() else None
-            train_autoencoder(run, flat, **size, start=start)
+            train_autoencoder(run, self.pictures(), self.plain, **size, start=start)
             (self.folder / "latents.npy").unlink(missing_ok=True)  # of the encoder before
             shutil.rmtree(self.folder / "decoder", ignore_errors=True)
         elif stage == "text":
             train_text_encoder(run, self.subjects, self.latents(), **size)
         elif stage == "decoder":
-            flat = self.pictures().reshape(-1, *self.pictures().shape[2:])
-            latents = torch.stack([self.latents(), self.redrawn(run)]).flatten(1, 2)
-            train_decoder(run, self.autoencoder(), flat, latents, **size)
+            latents = torch.stack([self.latents(), self.redrawn(run)])
+            train_decoder(run, self.autoencoder(), self.pictures(), latents, self.plain, **size)
         elif stage == "base":
             last = self.folder / "base" / "model"
             unet = UNet2DConditionModel.from_pretrained(last) if last.exists() else build_unet()

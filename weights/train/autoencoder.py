@@ -1,7 +1,7 @@
 """Stage `autoencoder`: a small AutoencoderKL (8x downsampling, 8 latent channels) for 128x128 glyphs.
 
-Fully convolutional and without attention, so it is trained on 64x64 crops at a quarter of the cost. At the
-end the latents' mean and spread are folded into quant_conv/post_quant_conv, so that scaling_factor is 1.
+It is trained on whole pictures: the group norms see all of one, so that a crop has other latents. At the end
+the latents' mean and spread are folded into quant_conv/post_quant_conv, so that scaling_factor is 1.
 Knows nothing of prompts or of the UNet.
 """
 
@@ -21,8 +21,7 @@ from torch import nn
 
 from weights.train.run import Average, Run
 
-CROP = 64
-KEEP = 0.1  # weight of staying near the latents of the autoencoder that training goes on from
+KEEP = 0.02  # weight of staying near the latents of the autoencoder that training goes on from
 # Plain RGB differences learn luminance first and red against green very late: weigh chroma explicitly.
 OPPONENT = torch.tensor([[0.45, 0.45, 0.45], [2.0, -2.0, 0.0], [0.8, 0.8, -1.6]])
 
@@ -61,9 +60,9 @@ def to_tensor(pictures: npt.NDArray[np.uint8], device: torch.device | str = "cpu
 
 
 def picture_loss(drawn: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """L1 and squared error on opponent colours, on gradients and on three coarser scales."""
+    """L1 and twice the squared error on opponent colours, on gradients and on three coarser scales."""
     difference = torch.einsum("oc,bchw->bohw", OPPONENT.to(drawn), drawn - real)
-    loss = difference.abs().mean() + difference.pow(2).mean()
+    loss = difference.abs().mean() + 2 * difference.pow(2).mean()
     for axis in (-1, -2):
         loss = loss + 0.5 * F.l1_loss(drawn.diff(dim=axis), real.diff(dim=axis))
     for size in (2, 4, 8):
@@ -76,15 +75,15 @@ def peak_signal_to_noise(drawn: torch.Tensor, real: torch.Tensor) -> torch.Tenso
     return (10 * torch.log10(4 / (drawn.clamp(-1, 1) - real).pow(2).mean((1, 2, 3)))).mean()
 
 
-def crops(pictures: torch.Tensor, count: int) -> torch.Tensor:
-    """Random CROPxCROP windows of uint8 pictures [N, H, W, 3] as floats, the busier of two tries."""
-    windows = []
-    for index in torch.randint(len(pictures), (count,)).tolist():
-        tries = []
-        for top, left in torch.randint(pictures.shape[1] - CROP + 1, (2, 2)).tolist():
-            tries.append(pictures[index, top : top + CROP, left : left + CROP].float())
-        windows.append(max(tries, key=lambda window: float(window[::2, ::2].std())))
-    return torch.stack(windows).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last) / 127.5 - 1
+def choose(
+    pictures: npt.NDArray[np.uint8], plain: int, count: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Looks and subjects of `count` of the pictures [looks, N, H, W, 3]; half of the subjects are among the
+    first `plain`, the glyphs themselves, which are asked for the most.
+    """
+    looks, subjects = pictures.shape[:2]
+    some = torch.cat([torch.randint(plain, (count // 2,)), torch.randint(subjects, (count - count // 2,))])
+    return torch.randint(looks, (count,)).numpy(), some.numpy()
 
 
 @torch.no_grad()
@@ -118,10 +117,11 @@ def comparison_sheet(autoencoder: AutoencoderKL, pictures: npt.NDArray[np.uint8]
 
 
 def train_autoencoder(
-    run: Run, pictures: npt.NDArray[np.uint8], batch: int = 16, start: AutoencoderKL | None = None
+    run: Run, pictures: npt.NDArray[np.uint8], plain: int, batch: int = 8, start: AutoencoderKL | None = None
 ) -> None:
-    """Train on uint8 RGB pictures [N, 128, 128, 3]; the result is saved in `run.folder / "model"`.
+    """Train on uint8 RGB pictures [2, N, 128, 128, 3]; the result is saved in `run.folder / "model"`.
 
+    The first `plain` of the N are the glyphs themselves.
     With `start` it goes on from there and holds on to its latents: a UNet trained on them stays of use.
     """
     kept = None if start is None else copy.deepcopy(start).requires_grad_(False).to(run.device)
@@ -130,11 +130,12 @@ def train_autoencoder(
     optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=run.peak, betas=(0.9, 0.98), weight_decay=1e-3)
     model, optimizer = run.accelerator.prepare(Reconstruction(autoencoder), optimizer)
     average = Average(autoencoder, 0.995)
-    source = torch.from_numpy(pictures)
-    shown = pictures[:: len(pictures) // 24][:24]
+    flat = pictures.reshape(-1, *pictures.shape[2:])
+    shown = flat[:: len(flat) // 24][:24]
+    share = batch // run.accelerator.num_processes
 
     def losses(_: int) -> dict[str, torch.Tensor]:
-        real = crops(source, batch // run.accelerator.num_processes).to(run.device)
+        real = to_tensor(pictures[choose(pictures, plain, share)], run.device)
         drawn, posterior = model(real)
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
         loss = picture_loss(drawn, real) + 1e-3 * kl
@@ -155,6 +156,6 @@ def train_autoencoder(
             autoencoder.save_pretrained(run.folder / "unfolded")
     if run.accelerator.is_main_process:
         autoencoder = AutoencoderKL.from_pretrained(run.folder / "unfolded").to(run.device)
-        fold_whitening(autoencoder, pictures)
+        fold_whitening(autoencoder, flat)
         autoencoder.save_pretrained(run.folder / "model")
     run.accelerator.wait_for_everyone()

@@ -1,7 +1,8 @@
 """Stage `decoder`: the decoder alone, trained on to draw crisply from the UNet's latents.
 
 The encoder stays as it is, so that latents keep their meaning. Half of the latents are the UNet's own, all
-get some noise, and the loss asks for the edges as well as for the colours. Knows nothing of prompts.
+get some noise, and the loss asks for the edges as well as for the colours. Whole pictures are decoded, as
+they will be: the group norms of a part are others. Knows nothing of prompts.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import nn
 
-from weights.train.autoencoder import comparison_sheet, peak_signal_to_noise, picture_loss, to_tensor
+from weights.train.autoencoder import choose, comparison_sheet, peak_signal_to_noise, picture_loss, to_tensor
 from weights.train.run import Average, Run
 
 NOISE = 0.2  # largest spread of the noise on latents, whose own spread is 1
-WINDOW = 8  # latent cells a side of the crop that is decoded: 64 pixels
 
 
 def laplacian(pictures: torch.Tensor) -> torch.Tensor:
@@ -50,11 +50,12 @@ def train_decoder(
     autoencoder: AutoencoderKL,
     pictures: npt.NDArray[np.uint8],
     latents: torch.Tensor,
-    batch: int = 8,
+    plain: int,
+    batch: int = 4,
 ) -> None:
-    """`pictures` uint8 [N, 128, 128, 3] and their latents of several origins [M, N, 8, 16, 16].
+    """`pictures` uint8 [2, N, 128, 128, 3] and their latents of several origins [M, 2, N, 8, 16, 16].
 
-    Saved in `run.folder / "model"`.
+    The first `plain` of the N are the glyphs themselves. Saved in `run.folder / "model"`.
     """
     autoencoder.encoder.requires_grad_(False)
     autoencoder.quant_conv.requires_grad_(False)
@@ -64,21 +65,16 @@ def train_decoder(
     decoder = nn.Sequential(autoencoder.post_quant_conv, autoencoder.decoder)
     model, optimizer = run.accelerator.prepare(decoder, optimizer)
     average = Average(autoencoder, 0.998)
-    shown = pictures[:: len(pictures) // 24][:24]
-    cells = latents.shape[-1] - WINDOW + 1
+    flat = pictures.reshape(-1, *pictures.shape[2:])
+    shown = flat[:: len(flat) // 24][:24]
+    share = batch // run.accelerator.num_processes
 
     def losses(_: int) -> dict[str, torch.Tensor]:
-        noisy, real = [], []
-        for index in torch.randint(len(pictures), (batch // run.accelerator.num_processes,)).tolist():
-            top, left = torch.randint(cells, (2,)).tolist()
-            origin = latents[int(torch.randint(len(latents), ())), index]
-            window = origin[:, top : top + WINDOW, left : left + WINDOW].float()
-            noisy.append(window + torch.rand(1) * NOISE * torch.randn_like(window))
-            real.append(pictures[index, 8 * top : 8 * (top + WINDOW), 8 * left : 8 * (left + WINDOW)])
-        target = to_tensor(np.stack(real), run.device)
-        drawn = model(torch.stack(noisy).to(run.device))
-        # The window's rim lacks the neighbours that a whole picture would give it.
-        drawn, target = drawn[..., 4:-4, 4:-4], target[..., 4:-4, 4:-4]
+        chosen = choose(pictures, plain, share)
+        origins = torch.randint(len(latents), (share,))
+        clean = latents[origins, *chosen].float().to(run.device)
+        drawn = model(clean + torch.rand(share, 1, 1, 1).to(clean) * NOISE * torch.randn_like(clean))
+        target = to_tensor(pictures[chosen], run.device)
         loss = picture_loss(drawn, target) + sharpness_loss(drawn, target)
         crispness = laplacian(drawn).abs().mean() / laplacian(target).abs().mean()
         return {"loss": loss, "psnr": peak_signal_to_noise(drawn, target), "crisp": crispness}

@@ -21,14 +21,16 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from weights.glyphs.dataset import LOOKS
 from weights.train.autoencoder import to_tensor
+from weights.train.emphasis import emphasis
 from weights.train.pictures import Subject
 from weights.train.prompts import STYLES, sample_prompt
 from weights.train.run import Average, Run
 from weights.train.supervision import SupervisedUNet
 from weights.train.text_encoder import HIDDEN, encode_prompts
 
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # latents, prompt states, timesteps
-PLAIN_SHARE, COLOUR_SHARE = 0.6, 0.22  # the rest are features
+# latents [B, C, H, W], prompt states [B, tokens, HIDDEN], timesteps [B], emphasis [B, 1, H, W]
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+PLAIN_SHARE, COLOUR_SHARE = 0.5, 0.2  # the rest are features
 NO_PROMPT = 0.1  # share of samples without a prompt, for classifier-free guidance
 STYLE_WORDS = 0.8  # share of base samples whose prompt names the look
 ATTENDING, HOLDING = 0.1, 0.3  # weights of the inner layers' losses beside the output's
@@ -103,7 +105,7 @@ def encode_pictures(autoencoder: AutoencoderKL, pictures: npt.NDArray[np.uint8])
 
 @dataclass(slots=True)
 class Sampler:
-    """Draws training batches: latents, prompt states and timesteps."""
+    """Draws training batches: latents, prompt states, timesteps and what a loss should mind."""
 
     subjects: Sequence[Subject]
     latents: torch.Tensor
@@ -114,8 +116,10 @@ class Sampler:
     style_words: float = STYLE_WORDS
     sheet: Sequence[str] = SHEET_PROMPTS
     _groups: list[list[int]] = field(init=False)
+    _emphasis: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
+        self._emphasis = emphasis(self.latents, self.subjects)
         self._groups = [
             [i for i, s in enumerate(self.subjects) if s.colour is None and s.feature is None],
             [i for i, s in enumerate(self.subjects) if s.colour is not None],
@@ -123,7 +127,7 @@ class Sampler:
         ]
 
     def batch(self, size: int) -> Batch:
-        """Latents float [B, 8, 16, 16], prompt states [B, 32, HIDDEN], timesteps int64 [B]."""
+        """Latents float [B, 8, 16, 16], prompt states [B, 32, HIDDEN], timesteps int64 [B], emphasis."""
         weights = (PLAIN_SHARE, COLOUR_SHARE, 1 - PLAIN_SHARE - COLOUR_SHARE)
         groups = self.chance.choices(self._groups, weights, k=size)
         picks = [self.chance.choice(group) for group in groups]
@@ -135,10 +139,11 @@ class Sampler:
             prompts.append("" if self.chance.random() < NO_PROMPT else prompt)
         with torch.no_grad():
             states = encode_prompts(self.tokenizer, self.encoder, prompts)
-        latents = self.latents[[LOOKS.index(look) for look in looks], picks].float()
+        chosen = [LOOKS.index(look) for look in looks], picks
+        latents, minded = self.latents[chosen].float(), self._emphasis[chosen]
         even = (torch.arange(size) + self.chance.random()) / size
         steps = (even**NOISY * 1000).long().clamp_max(999)
-        return latents.to(states.device), states, steps.to(states.device)
+        return latents.to(states.device), states, steps.to(states.device), minded.to(states.device)
 
 
 def timestep_weights(scheduler: DDIMScheduler) -> torch.Tensor:
@@ -159,27 +164,30 @@ def add_noise(
 
 
 def velocity_losses(
-    scheduler: DDIMScheduler, wrong: torch.Tensor, steps: torch.Tensor
+    scheduler: DDIMScheduler, wrong: torch.Tensor, steps: torch.Tensor, minded: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """Weighted loss of the error of a velocity [B, C, H, W], its mean, and its mean where noise is high."""
-    error = wrong.pow(2).mean((1, 2, 3))
+    """Weighted loss of the error of a velocity [B, C, H, W], its mean, and its mean where noise is high.
+
+    `minded` [B, 1, H, W] is the weight of each cell.
+    """
+    error, wanted = wrong.pow(2).mean((1, 2, 3)), (wrong.pow(2) * minded).mean((1, 2, 3))
     weights = timestep_weights(scheduler).to(error)[steps]
-    return {"loss": (error * weights).mean(), "v": error.mean(), "v_high": error[steps >= 700].mean()}
+    return {"loss": (wanted * weights).mean(), "v": error.mean(), "v_high": error[steps >= 700].mean()}
 
 
 def denoising_loss(unet: nn.Module, scheduler: DDIMScheduler, batch: Batch) -> dict[str, torch.Tensor]:
     """The loss of a UNet."""
-    latents, states, steps = batch
+    latents, states, steps, minded = batch
     noisy, velocity = add_noise(scheduler, latents, steps)
-    return velocity_losses(scheduler, unet(noisy, steps, states).sample - velocity, steps)
+    return velocity_losses(scheduler, unet(noisy, steps, states).sample - velocity, steps, minded)
 
 
 def supervised_loss(unet: nn.Module, scheduler: DDIMScheduler, batch: Batch) -> dict[str, torch.Tensor]:
     """The loss of a SupervisedUNet, whose inner layers have wishes to meet too."""
-    latents, states, steps = batch
+    latents, states, steps, minded = batch
     noisy, velocity = add_noise(scheduler, latents, steps)
     output, attended, held = unet(noisy, steps, states, latents)
-    losses = velocity_losses(scheduler, output - velocity, steps)
+    losses = velocity_losses(scheduler, output - velocity, steps, minded)
     inner = {"attended": attended.mean(), "held": held.mean()}
     loss = losses["loss"] + ATTENDING * inner["attended"] + HOLDING * inner["held"]
     return {**losses, **inner, "loss": loss}

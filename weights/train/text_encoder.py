@@ -22,6 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from weights.glyphs.dataset import load_glyphs
 from weights.glyphs.features import FEATURES
 from weights.glyphs.recolour import COLOURS
+from weights.train.emphasis import emphasis
 from weights.train.pictures import Subject
 from weights.train.prompts import STYLES, corpus, sample_prompt
 from weights.train.run import Run
@@ -31,7 +32,7 @@ HIDDEN = 192
 INTERMEDIATE = 1024
 VOCABULARY = 3000
 PATCHES = 16  # a 4x4 grid; the last states of the context, which short prompts leave to padding
-SHARES = (0.5, 0.25, 0.25)  # of plain glyphs, of colours and of features among the prompts
+SHARES = (0.4, 0.2, 0.4)  # of plain glyphs, of colours and of features among the prompts
 SKETCH = 10.0  # weight of the sketch beside the classes
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -131,6 +132,7 @@ def train_text_encoder(
     encoder = CLIPTextModel(config)
     names = [glyph.name for glyph in load_glyphs()]
     patches = to_patches(latents).to(run.device)
+    minded = to_patches(emphasis(latents, subjects).expand_as(latents)).to(run.device)
     heads = Heads(len(names), patches.shape[-1])
     colours, features, looks = list(COLOURS), list(FEATURES), list(STYLES)
     parameters = [*encoder.parameters(), *heads.parameters()]
@@ -164,15 +166,14 @@ def train_text_encoder(
             device=run.device,
         )
         classes, sketch, places = heads_(encoder_(ids)[0], ends)
-        error = F.mse_loss(sketch, patches[picks])  # 1 would be to know nothing: latents have unit variance
-        loss = SKETCH * error + F.cross_entropy(
-            places.flatten(0, 1), torch.arange(PATCHES).repeat(share).to(places.device)
-        )
+        error = (sketch - patches[picks]).pow(2)  # 1 would be to know nothing: latents have unit variance
+        own_place = torch.arange(PATCHES).repeat(share).to(places.device)
+        loss = SKETCH * (error * minded[picks]).mean() + F.cross_entropy(places.flatten(0, 1), own_place)
         for index, scores in enumerate(classes):
             wanted = labels[:, index].repeat(2)
             loss = loss + F.cross_entropy(scores.flatten(0, 1), wanted, label_smoothing=0.05)
         right = (classes[0][1].argmax(1) == labels[:, 0]).float().mean()
-        return {"loss": loss, "right": right, "sketch": error}
+        return {"loss": loss, "right": right, "sketch": error.mean()}
 
     for step in run.loop(optimizer, losses):
         if run.accelerator.is_main_process:
