@@ -563,6 +563,49 @@ def test_many_at_once_are_all_served(server: Predictor) -> None:
 # Seen from outside
 
 
+def test_a_mix_is_drawn_and_told_on_every_api(server: Predictor) -> None:
+    mix = "notoemoji:0.7+openmoji:0.3"
+    exact = "notoemoji@1:0.7+openmoji@1:0.3"
+    ask = "/v2/models/emoji/infer"
+    server.http.post(ask, json=body("a", lora="openmoji"))
+    before = server.gauge(r'emoji_pictures_total\{lora="openmoji@1"\}')
+    first = drawn(server.http.post(ask, json=body("a", seed=1, lora=mix)))
+    assert first["lora"] == [exact]
+    again = drawn(server.http.post(ask, json=body("a", seed=1, lora=exact)))
+    assert np.array_equal(again["image"], first["image"])
+    scaled = drawn(server.http.post(ask, json=body("a", seed=1, lora=mix, lora_scale=0.5)))
+    assert scaled["lora"] == [exact]
+    assert not np.array_equal(scaled["image"], first["image"])
+    halves = drawn(server.http.post(ask, json=body("a", seed=1, lora="notoemoji:0.35+openmoji:0.15")))
+    assert np.array_equal(halves["image"], scaled["image"])
+    reply = outputs(server.grpc.ModelInfer(message("a", seed=1, lora=mix)))
+    assert [lora.decode() for lora in reply["lora"]] == [exact]
+    instances = {"instances": [{"prompt": "a", "seed": 1, "lora": mix}, {"prompt": "a", "lora": "openmoji"}]}
+    v1 = server.http.post("/v1/models/emoji:predict", json=instances).json()["predictions"]
+    assert [one["lora"] for one in v1] == [exact, "openmoji@1"]
+    assert server.gauge(r'emoji_pictures_total\{lora="mix"\}') == 6
+    assert server.gauge(r'emoji_mixed_pictures_total\{lora="openmoji@1"\}') == 6
+    assert server.gauge(r'emoji_pictures_total\{lora="openmoji@1"\}') == before + 1
+
+
+def test_versions_come_and_go_while_it_serves(server: Predictor, model_dir: Path) -> None:
+    store = Store(model_dir / "loras")
+    former = store.resolve("openmoji@1")
+    version = store.add(store.load(former), former.manifest)
+    ask = f"/v2/models/{version}"
+    server.wait_until(lambda: server.http.get(f"{ask}/ready").status_code == 200)
+    ours = drawn(server.http.post(f"{ask}/infer", json=body("a", seed=1)))
+    assert ours["lora"] == [str(version)]
+    theirs = drawn(server.http.post("/v2/models/openmoji@1/infer", json=body("a", seed=1)))
+    assert np.array_equal(theirs["image"], ours["image"])
+    assert server.gauge("emoji_loras") == server.gauge("emoji_resident_loras") == 4
+    store.remove("openmoji", version.version)
+    server.wait_until(lambda: server.http.get(f"{ask}/ready").status_code == 404)
+    assert server.http.post(f"{ask}/infer", json=body("a")).status_code == 404
+    server.wait_until(lambda: server.gauge("emoji_loras") == 3)
+    assert f"{version} is served from now on" in server.log
+
+
 def test_pictures_are_counted_by_lora(server: Predictor) -> None:
     def count() -> float:
         return server.gauge(r'emoji_pictures_total\{lora="openmoji@1"\}')
