@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from predictor.contract import Limits, PictureRequest, read_mix, write_mix
 from predictor.diffuser import Diffuser
 from predictor.engine import Engine
-from predictor.errors import InvalidInput
+from predictor.errors import InvalidInput, ServingError
 from predictor.live import LiveLooks
 from predictor.looks import EMOJI, Looks
 from predictor.metrics import Metrics
@@ -120,7 +120,13 @@ class EngineBackend:
                     raise InvalidInput(name, f"must have at most {most} tokens for this model, has {tokens}")
         timeout = min(self._request_timeout, pictures[0].timeout or math.inf)
         terms = Terms(timeout=timeout, priority=pictures[0].priority or 0, tenant=tenant)
-        images = await self._engine.draw(rows, terms)
+        try:
+            images = await self._engine.draw(rows, terms)
+        except ServingError as error:
+            if error.http_status >= 500:
+                for picture in exact:
+                    self._metrics.failed(picture.lora)
+            raise
         for picture in exact:
             self._metrics.drawn(picture.lora)
         return Drawn(images, rows, [picture.lora for picture in exact])

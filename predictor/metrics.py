@@ -12,6 +12,7 @@ from predictor.engine import Engine
 from predictor.sample import Sample
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+MIX = "mix"
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -52,13 +53,26 @@ class Metrics:
         self._mixed = Counter(
             "emoji_mixed_pictures", "Pictures that a LoRA drew with others", ["lora"], registry=registry
         )
+        self._failed = Counter(
+            "emoji_failed_pictures",
+            "Pictures that could not be drawn though the request was right, as emoji_pictures",
+            ["lora"],
+            registry=registry,
+        )
 
     def drawn(self, lora: str) -> None:
-        """Count one picture of an exact LoRA, or of a mix, whose text must be no label: callers choose it."""
-        versions = [version for version, _ in read_mix(lora)]
-        if len(versions) > 1:
-            self._pictures.labels(lora="mix").inc()
-            for version in versions:
+        """Count a picture of an exact LoRA or mix."""
+        self._pictures.labels(lora=_label(lora)).inc()
+        if _label(lora) == MIX:
+            for version, _ in read_mix(lora):
                 self._mixed.labels(lora=version).inc()
-        else:
-            self._pictures.labels(lora=versions[0] if versions else NO_LORA).inc()
+
+    def failed(self, lora: str) -> None:
+        """Count a picture that an exact LoRA or mix should have drawn."""
+        self._failed.labels(lora=_label(lora)).inc()
+
+
+def _label(lora: str) -> str:
+    """An exact LoRA as a label: callers choose the text of a mix, so that can't be one."""
+    versions = [version for version, _ in read_mix(lora)]
+    return MIX if len(versions) > 1 else next(iter(versions), NO_LORA)

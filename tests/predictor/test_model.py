@@ -101,6 +101,23 @@ def test_a_request_that_takes_too_long_ends_and_frees_its_rows(serve: Callable[.
     serve(work, request_timeout=0.001)
 
 
+def test_failures_are_counted_by_lora(serve: Callable[..., Any]) -> None:
+    async def work(backend: EngineBackend) -> None:
+        def failed(lora: str) -> float:
+            return backend._metrics._failed.labels(lora=lora)._value.get()
+
+        with pytest.raises(DeadlineExceeded):
+            await backend.draw([PictureRequest("a", num_inference_steps=100)] * 2, "openmoji")
+        mix = PictureRequest("a", num_inference_steps=100, lora="notoemoji:0.5+openmoji:0.5")
+        with pytest.raises(DeadlineExceeded):
+            await backend.draw([mix], "emoji")
+        with pytest.raises(InvalidInput):
+            await backend.draw([PictureRequest("a" * 100)], "openmoji")
+        assert [failed(lora) for lora in ("openmoji@1", "mix", "notoemoji@2")] == [2, 1, 0]
+
+    serve(work, request_timeout=0.001)
+
+
 def test_a_prompt_is_counted_in_tokens(serve: Callable[..., Any]) -> None:
     async def work(backend: EngineBackend) -> None:
         for fields in ({"prompt": "a" * 11}, {"prompt": "a", "negative_prompt": "a" * 11}):

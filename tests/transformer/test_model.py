@@ -126,7 +126,7 @@ def test_every_row_has_a_seed_and_the_given_ones_are_kept(model: EmojiModel) -> 
 
 
 def test_the_predictors_own_fields_are_passed_on(model: EmojiModel) -> None:
-    given = {"num_inference_steps": 30, "guidance_scale": 15, "lora_scale": 0.5, "lora": "openmoji@1"}
+    given = {"num_inference_steps": 30, "guidance_scale": 15, "lora_scale": 0.5, "lora": "openmoji@1:0.7+a"}
     more = {"height": 64, "width": 32, "solver": "euler", "timeout": 5, "priority": -1}
     (row,) = rows_sent(prepare(model, {"instances": ["a"], "parameters": given | more}))
     assert {name: row[name] for name in given | more} == given | more
@@ -162,6 +162,7 @@ def test_a_sticky_key_is_passed_on_from_field_or_header(model: EmojiModel) -> No
         ({"timeout_ms": 0}, "timeout_ms: must be from 1"),
         ({"num_inference_steps": 2**31}, "num_inference_steps: must be from 1"),
         ({"seed": -1}, "seed: must be from 0"),
+        ({"lora": "a:0.7+b:x"}, "lora: must be like name or name:0.7+other:0.3"),
         ({"colour": "red"}, "parameters: unknown parameter 'colour'"),
     ],
 )

@@ -2,11 +2,13 @@
 
 import io
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
 from PIL import Image
 
+from tests.predictor.serving import write_store
 from tests.transformer.conftest import serving
 
 
@@ -15,7 +17,7 @@ def test_a_korean_sentence_becomes_a_picture(tiny_folders: dict[str, Path], tmp_
         "--base_dir",
         str(tiny_folders["emoji"]),
         "--lora_dir",
-        str(tmp_path / "none"),
+        str(write_store(tmp_path / "loras", tiny_folders["emoji"]).root),
         "--device",
         "cpu",
     )
@@ -42,12 +44,15 @@ def test_a_korean_sentence_becomes_a_picture(tiny_folders: dict[str, Path], tmp_
         reply = draw()
         assert reply.status_code == 200, reply.text
         assert (reply.headers["emoji-prompt"], reply.headers["emoji-seed"]) == ("red apple", "5")
-        assert reply.headers["emoji-lora"] == "none"
+        assert reply.headers["emoji-lora"] == "notoemoji@1"
         picture = np.asarray(Image.open(io.BytesIO(reply.content)))
         assert picture.shape == (16, 16, 3)
         assert picture.std() > 0
         assert draw().content == reply.content
         assert draw(seed=6).content != reply.content
+        mix = draw(lora="notoemoji:0.7+openmoji:0.3", metadata=True)
+        assert unquote(mix.headers["emoji-lora"]) == "notoemoji@1:0.7+openmoji@1:0.3"
+        assert "notoemoji@1:0.7+openmoji@1:0.3" in Image.open(io.BytesIO(mix.content)).info.values()
         assert Image.open(io.BytesIO(draw(size=100, background="transparent").content)).size == (100, 100)
 
         refused = draw(num_inference_steps=1000)
