@@ -89,7 +89,10 @@ class LiveLooks:
         try:
             while True:
                 await asyncio.sleep(POLL_S)
-                await self.follow(adapters)
+                try:
+                    await self.follow(adapters)
+                except Exception as error:  # a defect, but no reason to be blind from now on
+                    log("the store was not followed this time", level=logging.ERROR, exc_info=error)
         finally:
             for task in self._leaving.values():
                 task.cancel()

@@ -202,6 +202,32 @@ def test_a_damaged_version_is_not_served_until_it_is_repaired(
     assert held.names == {*ALL, "notoemoji@3"}
 
 
+def test_a_defect_does_not_end_the_watch(
+    store: Store, looks: LiveLooks, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "POLL_S", 0.001)
+    store.add(make_tensors(), make_manifest("notoemoji"))
+
+    class Defective(Held):
+        async def add_adapter(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+            await super().add_adapter(name, tensors)
+            if not caplog.records:
+                self.names.remove(name)
+                raise ZeroDivisionError
+
+    async def scenario() -> None:
+        watching = asyncio.create_task(looks.watch(Defective(*ALL)))
+        for _ in range(2000):
+            if "notoemoji@3" in looks.current.models:
+                break
+            await asyncio.sleep(0.01)
+        watching.cancel()
+
+    asyncio.run(scenario())
+    assert "notoemoji@3" in looks.current.models
+    assert "the store was not followed this time" in told(caplog)
+
+
 class Stores(RuleBasedStateMachine):
     """A store that anyone writes to, followed by looks: they never mean what isn't loaded."""
 
