@@ -6,7 +6,6 @@ Turns picture requests into the engine's rows. It doesn't know protocols.
 import asyncio
 import math
 import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -57,7 +56,6 @@ class EngineBackend:
         metrics: Metrics,
         *,
         request_timeout: float,
-        hang_timeout: float,
     ) -> None:
         self.limits = limits
         self._diffuser = diffuser
@@ -65,7 +63,6 @@ class EngineBackend:
         self._live = looks
         self._metrics = metrics
         self._request_timeout = request_timeout
-        self._hang_timeout = hang_timeout
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -75,8 +72,8 @@ class EngineBackend:
 
     @property
     def alive(self) -> bool:
-        """Whether the current computation began less than the hang timeout ago."""
-        return time.monotonic() - self._engine.last_step_at < self._hang_timeout
+        """False when the engine's computation hangs, or the engine has crashed."""
+        return self._engine.alive
 
     @property
     def healthy(self) -> bool:

@@ -112,6 +112,10 @@ class Diffuser:
         for row in rows:
             self._table(row)
 
+    def is_encoded(self, row: Row) -> bool:
+        """Whether `begin` will find the prompts' states. From any thread."""
+        return all(self._prompts.has(text) for text in _texts(row))
+
     @property
     def adapters(self) -> tuple[str, ...]:
         """Names of the loaded LoRAs. From any thread."""
@@ -144,8 +148,14 @@ class Diffuser:
         self._adapters.remove(name)
 
     @torch.inference_mode()
+    def encode(self, rows: Sequence[Row]) -> list[None]:
+        """Encodes the prompts of rows that will begin soon, in one call; `begin` then finds them."""
+        self._prompts.encode([text for row in rows for text in _texts(row)])
+        return [None] * len(rows)
+
+    @torch.inference_mode()
     def begin(self, rows: Sequence[Row]) -> list[Sample]:
-        """Encodes the prompts and draws the first noise.
+        """Encodes the prompts that aren't yet and draws the first noise.
 
         It is the noise StableDiffusionPipeline draws from a CPU generator with the row's seed, in float32
         whatever the model computes in, so a seed means one picture on every device. Raises InvalidInput for
@@ -185,23 +195,26 @@ class Diffuser:
         return list(samples)
 
     @torch.inference_mode()
-    def decode(self, samples: Sequence[Sample]) -> list[np.ndarray]:
+    def decode(self, samples: Sequence[Sample]) -> list[np.ndarray | ArithmeticError]:
         """The pictures of finished samples of one size: uint8 [height, width, 3], rounded as diffusers does.
 
-        Raises ArithmeticError if latents aren't finite.
+        In place of a picture whose latents aren't finite there is an error.
         """
         latents = torch.stack([sample.latents for sample in samples])
-        if not torch.isfinite(latents).all():
-            raise ArithmeticError("the latents are not finite")
+        finite = torch.isfinite(latents).flatten(1).all(1)
+        latents[~finite] = 0
         config = self._vae.config
         latents = latents / config.scaling_factor + (config.shift_factor or 0)
         at_once = max(1, DECODE_PIXELS // (samples[0].row.height * samples[0].row.width))
-        pictures: list[np.ndarray] = []
+        pictures: list[np.ndarray | ArithmeticError] = []
         for part in latents.to(self._vae.dtype).split(at_once):
             image = self._vae.decode(part.contiguous(memory_format=torch.channels_last), return_dict=False)[0]
             image = (image * 0.5 + 0.5).clamp(0, 1).float()
             pixels = (image * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
             pictures.extend(pixels.contiguous().cpu().numpy())
+        for place, good in enumerate(finite.tolist()):
+            if not good:
+                pictures[place] = ArithmeticError("the latents are not finite")
         return pictures
 
     def _predict(self, samples: Sequence[Sample], latents: torch.Tensor) -> torch.Tensor:
@@ -263,3 +276,8 @@ class Diffuser:
         if type(guidance) not in (int, float) or not 0 <= guidance <= 100:
             raise UnsupportedCheckpoint("generation.json: guidance_scale is not from 0 to 100")
         return Defaults(steps=steps, guidance=float(guidance), solver=solver)
+
+
+def _texts(row: Row) -> list[str]:
+    """The prompts that the UNet needs for a row."""
+    return [row.prompt, row.negative_prompt] if row.guidance > 1 else [row.prompt]

@@ -1,43 +1,31 @@
 """Step-level batching: before every denoising step waiting rows are admitted, after it finished ones are
 released.
 
-It doesn't know how a step is computed (the diffuser does), what a LoRA is, or any wire format.
+The way in and out of the batch: accepting, waiting, timing out, stopping. It doesn't know how a batch is
+drawn, what a LoRA is, or any wire format.
 """
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
 
+from predictor.admission import BatchLimits, Costs
+from predictor.batch import Batch
 from predictor.diffuser import Diffuser
-from predictor.errors import DeadlineExceeded, InvalidInput, NotReady, QueueFull, ServingError, UnknownModel
-from predictor.queue import Request, RowQueue, Ticket
+from predictor.errors import DeadlineExceeded, InvalidInput, NotReady, QueueFull, UnknownModel
+from predictor.queue import RowQueue
+from predictor.request import Request, Ticket
 from predictor.row import Row
-from predictor.sample import Sample
 from predictor.terms import Terms
+from predictor.watchdog import Watchdog
+from predictor.worker import Worker
 
 logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-STEP_MEMORY = 0.9  # weight of the past in the running mean of step times
-
-
-@dataclass(eq=False, slots=True)
-class _Active:
-    ticket: Ticket
-    sample: Sample
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.sample.row.height, self.sample.row.width
 
 
 class Engine:
@@ -47,31 +35,41 @@ class Engine:
     """
 
     def __init__(
-        self, diffuser: Diffuser, *, max_batch_size: int, max_queue_rows: int, threads: int | None = None
+        self,
+        diffuser: Diffuser,
+        *,
+        max_batch_size: int,
+        max_queue_rows: int,
+        max_latency: float = math.inf,
+        max_queue_seconds: float = math.inf,
+        tenant_weights: Mapping[str, float] | None = None,
+        hang_timeout: float = 120.0,
+        threads: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """At most `max_batch_size` rows are denoised at a time, at most `max_queue_rows` wait.
+        """At most `max_batch_size` rows are denoised at a time; at most `max_queue_rows` of them, and rows of
+        `max_queue_seconds` of estimated work, wait. Times in seconds.
 
+        max_latency: see BatchLimits. tenant_weights: shares of the server's time, 1 where not named.
+        hang_timeout: how long a call may take that has no forerunner to tell, and any call at most.
         threads: torch's CPU threads in the worker; None: as the process has it.
         """
         self._diffuser = diffuser
-        self._max_batch_size = max_batch_size
-        self._queue = RowQueue(max_queue_rows)
-        self._active: list[_Active] = []
+        self._clock = clock
+        self._watchdog = Watchdog(clock, hang_timeout)
+        self._worker = Worker(threads, self._watchdog, clock)
+        self._batch = Batch(diffuser, self._worker, BatchLimits(max_batch_size, max_latency), clock)
+        self._queue = RowQueue(
+            max_queue_rows,
+            max_seconds=max_queue_seconds,
+            seconds=self._batch.row_seconds,
+            weights=tenant_weights,
+        )
         self._requests: set[Request] = set()
         self._leaving: set[str] = set()  # adapters that take no new rows
-        self._worker = ThreadPoolExecutor(
-            max_workers=1,
-            thread_name_prefix="diffuser",
-            initializer=torch.set_num_threads,
-            initargs=(threads or torch.get_num_threads(),),
-        )
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._stopping = False
-        self._idle = False
-        self._beat = time.monotonic()
-        self._step_seconds = 0.0
-        self._rows_per_call = max_batch_size  # less once the device's memory has run out
 
     def start(self) -> None:
         """Begins to admit rows. Call it once, from the running event loop that will call `draw`."""
@@ -85,40 +83,39 @@ class Engine:
             await asyncio.wait([self._loop_task], timeout=drain_s)
             self._loop_task.cancel()
             await asyncio.wait([self._loop_task])
-        await asyncio.to_thread(self._worker.shutdown, cancel_futures=True)
+        await self._worker.stop()
 
     async def draw(self, rows: Sequence[Row], terms: Terms = Terms()) -> np.ndarray:  # noqa: B008 - frozen
         """Draws rows of one size: uint8 [N, height, width, 3], RGB, in the order given.
 
         Cancelling the awaiting task frees its rows at the next step. Raises InvalidInput, UnknownModel,
-        QueueFull, NotReady, DeadlineExceeded after the terms' timeout, or a plain ServingError if the
-        computation of one of the rows failed.
+        QueueFull, NotReady, DeadlineExceeded after the terms' timeout, or before where it can't be kept, or
+        a plain ServingError if the computation of one of the rows failed.
         """
+        arrived = self._clock()
         try:
             async with asyncio.timeout(terms.timeout) as limit:
-                return await self._draw(rows, terms)
+                return await self._draw(rows, terms, arrived)
         except TimeoutError:
             if not limit.expired():
                 raise
             raise DeadlineExceeded(f"not done within {terms.timeout:g} s") from None
 
-    async def _draw(self, rows: Sequence[Row], terms: Terms) -> np.ndarray:
-        if not self.accepting:
-            raise NotReady("the engine is not running")
+    async def _draw(self, rows: Sequence[Row], terms: Terms, arrived: float) -> np.ndarray:
+        self._refuse_unless_accepting()
         self._check(rows)
         if not self._diffuser.is_prepared(rows):  # beside the worker thread, so that nobody's steps wait
             await asyncio.to_thread(self._diffuser.prepare, rows)
-            if not self.accepting:
-                raise NotReady("the engine is not running")
+            self._refuse_unless_accepting()
             self._check(rows)  # a LoRA may have left meanwhile
-        request = Request(tuple(rows), asyncio.get_running_loop().create_future())
-        if not self._queue.push(request):
-            raise QueueFull(self._backlog_seconds())
+        request = Request(tuple(rows), terms, arrived, asyncio.get_running_loop().create_future())
         self._requests.add(request)
-        self._wake.set()
         try:
+            self._enqueue(request)
+            self._wake.set()
             return await request.reply
         finally:
+            request.reply.cancel()  # nobody waits for it any more
             self._requests.discard(request)
             self._queue.discard(request)
 
@@ -129,7 +126,7 @@ class Engine:
         change.
         """
         prepared = await asyncio.to_thread(self._diffuser.prepare_adapter, name, tensors)
-        await self._compute(self._diffuser.add_prepared, prepared)
+        await self._worker.compute(self._diffuser.add_prepared, prepared)
 
     async def remove_adapter(self, name: str) -> None:
         """Refuses new rows with this LoRA and drops it once accepted ones have ended. Raises UnknownModel."""
@@ -142,7 +139,7 @@ class Engine:
             ]
             if using:
                 await asyncio.wait([request.reply for request in using])
-            await self._compute(self._diffuser.remove_adapter, name)
+            await self._worker.compute(self._diffuser.remove_adapter, name)
         finally:
             self._leaving.discard(name)
 
@@ -152,19 +149,40 @@ class Engine:
         return len(self._queue)
 
     @property
-    def active_rows(self) -> int:
-        """Rows being denoised."""
-        return len(self._active)
+    def queue_age(self) -> float:
+        """Seconds the longest waiting of them has waited."""
+        return max(0.0, self._clock() - self._queue.oldest)
 
     @property
-    def last_step_at(self) -> float:
-        """The heartbeat, in time.monotonic(): now while idle, else when the computation under way began."""
-        return time.monotonic() if self._idle else self._beat
+    def queue_seconds(self) -> float:
+        """How long they will take, by the costs learned so far."""
+        return self._queue.seconds
+
+    @property
+    def active_rows(self) -> int:
+        """Rows being denoised."""
+        return self._batch.active
+
+    @property
+    def costs(self) -> Costs:
+        """What has been learned of the time that calls take."""
+        return self._batch.costs
+
+    @property
+    def alive(self) -> bool:
+        """False where only a restart helps: a computation hangs, or the engine has crashed."""
+        task = self._loop_task
+        crashed = task is not None and task.done() and not task.cancelled() and task.exception() is not None
+        return not crashed and not self._watchdog.hung
 
     @property
     def accepting(self) -> bool:
         """Whether `draw` takes rows: started, not stopping, not crashed."""
         return self._loop_task is not None and not self._loop_task.done() and not self._stopping
+
+    def _refuse_unless_accepting(self) -> None:
+        if not self.accepting:
+            raise NotReady("the engine is not running")
 
     def _check(self, rows: Sequence[Row]) -> None:
         if not 1 <= len(rows) <= self._queue.max_rows:
@@ -177,111 +195,38 @@ class Engine:
                 if name in self._leaving:
                     raise UnknownModel(f"LoRA {name} is being removed")
 
+    def _enqueue(self, request: Request) -> None:
+        """Lets rows wait; those that are being drawn already, with whoever asked for them first."""
+        tickets = [Ticket(request, index) for index in range(len(request.rows))]
+        new = [ticket for ticket in tickets if not self._batch.share(ticket)]
+        if not new:
+            return
+        given_up = self._queue.make_room(new)
+        if given_up is None:
+            raise self._full(new)
+        for other in given_up:
+            other.fail(self._full(new))
+            self._queue.discard(other)
+        self._queue.push(new)
+
+    def _full(self, tickets: Sequence[Ticket]) -> QueueFull:
+        """Worth another try once the rows under way, and those that have to leave the queue, are done."""
+        return QueueFull(self._batch.seconds + self._queue.seconds_until_room(tickets))
+
     async def _run(self) -> None:
         try:
-            while not (self._stopping and not self._active and not len(self._queue)):
+            while not self._stopping or len(self._batch) or len(self._queue):
                 self._wake.clear()
-                self._drop_ended()
-                await self._admit()
-                if self._active:
-                    await self._step()
-                elif not len(self._queue):
-                    self._idle = True
+                self._batch.drop_unwanted()
+                await self._batch.admit(self._queue)
+                await self._batch.step()
+                await self._batch.decode()
+                if not (self._stopping or len(self._batch) or len(self._queue)):
                     await self._wake.wait()
-                    self._idle = False
         except Exception:
             logger.exception("the engine stopped: a defect")
             raise
         finally:
-            self._idle = False
             for request in self._requests:
                 request.fail(NotReady("the server is stopping"))
-            self._active.clear()
-
-    def _drop_ended(self) -> None:
-        """Frees the rows of requests that were cancelled or have failed."""
-        self._active = [active for active in self._active if not active.ticket.request.reply.done()]
-
-    async def _admit(self) -> None:
-        room = self._max_batch_size - len(self._active)
-        tickets = [ticket for ticket in self._queue.take(room) if not ticket.request.reply.done()]
-        if not tickets:
-            return
-        samples = await self._isolated(self._diffuser.begin, [ticket.row for ticket in tickets])
-        for ticket, sample in zip(tickets, samples, strict=True):
-            if isinstance(sample, Exception):
-                ticket.request.fail(_answer(sample))
-            else:
-                self._active.append(_Active(ticket, sample))
-        self._drop_ended()
-
-    async def _step(self) -> None:
-        """Steps the rows of the size whose turn it is, and delivers those that are finished."""
-        size = self._active[0].size
-        turn = [active for active in self._active if active.size == size][: self._rows_per_call]
-        began = time.monotonic()
-        samples = await self._isolated(self._diffuser.step, [active.sample for active in turn])
-        seconds = time.monotonic() - began
-        past = self._step_seconds or seconds
-        self._step_seconds = STEP_MEMORY * past + (1 - STEP_MEMORY) * seconds
-        finished, unfinished = [], []
-        for active, sample in zip(turn, samples, strict=True):
-            if isinstance(sample, Exception):
-                active.ticket.request.fail(_answer(sample))
-            elif sample.finished:
-                finished.append(active)
-            else:
-                unfinished.append(active)
-        self._active = [active for active in self._active if active not in turn] + unfinished
-        wanted = [active for active in finished if not active.ticket.request.reply.done()]
-        if wanted:
-            pictures = await self._isolated(self._diffuser.decode, [active.sample for active in wanted])
-            for active, picture in zip(wanted, pictures, strict=True):
-                if isinstance(picture, Exception):
-                    active.ticket.request.fail(_answer(picture))
-                else:
-                    active.ticket.request.deliver(active.ticket.index, picture)
-
-    async def _isolated(
-        self, work: Callable[[list[Item]], list[Result]], items: list[Item]
-    ) -> list[Result | Exception]:
-        """Runs `work` over all items in the worker thread; one that fails there leaves the others their
-        results.
-        """
-        self._beat = time.monotonic()
-        return await self._compute(self._attempt, work, items)
-
-    def _attempt(
-        self, work: Callable[[list[Item]], list[Result]], items: list[Item]
-    ) -> list[Result | Exception]:
-        try:
-            return list(work(items))
-        except Exception as error:
-            if len(items) == 1:
-                return [error]
-            out_of_memory = isinstance(error, torch.OutOfMemoryError)
-        if out_of_memory:  # outside the handler, where the failed call's tensors are gone
-            torch.cuda.empty_cache()
-            self._rows_per_call = max(1, len(items) // 2)
-        half = len(items) // 2
-        return self._attempt(work, items[:half]) + self._attempt(work, items[half:])
-
-    async def _compute(self, work: Callable[..., Result], *arguments: object) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
-
-    def _backlog_seconds(self) -> float:
-        """How long the rows here will take, by the mean time of a step."""
-        calls = self._queue.calls() + sum(
-            active.sample.table.calls - active.sample.call for active in self._active
-        )
-        return calls * self._step_seconds / self._max_batch_size
-
-
-def _answer(error: Exception) -> ServingError:
-    """What the caller may know of a failure in the computation; the rest goes to the log."""
-    if isinstance(error, ServingError):
-        return error
-    logger.error("a row could not be drawn", exc_info=error)
-    if isinstance(error, torch.OutOfMemoryError):
-        return ServingError("the device has not enough memory for a picture of this size")
-    return ServingError("the picture could not be drawn")
+            self._batch.clear()

@@ -1,5 +1,6 @@
 """Prompts to text-encoder states, as StableDiffusionPipeline makes them, with a cache of the latest.
 
+The text alone is the key: there is one text encoder, and LoRAs that would change it are refused at import.
 It doesn't know rows, guidance or translation.
 """
 
@@ -33,6 +34,10 @@ class PromptEncoder:
         """The tokens of a text without the start and end tokens."""
         with self._tokenizing:
             return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def has(self, text: str) -> bool:
+        """Whether a text's states are remembered. From any thread."""
+        return text in self._cache
 
     def encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """One [tokens, width] tensor a text, in the encoder's dtype and on its device."""

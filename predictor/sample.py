@@ -21,6 +21,7 @@ class Sample:
     prompt_states, negative_states: [tokens, width]; without negative states the row runs unguided at half
     the cost.
     call: the UNet calls done.
+    noise: [C, h, w] float32, drawn for the call under way; one that failed uses it again.
     """
 
     row: Row
@@ -30,6 +31,7 @@ class Sample:
     prompt_states: torch.Tensor
     negative_states: torch.Tensor | None
     call: int = 0
+    noise: torch.Tensor | None = None
 
     @property
     def finished(self) -> bool:
@@ -71,6 +73,7 @@ def advance(samples: Sequence[Sample], stacks: torch.Tensor, model_output: torch
     for sample, output in zip(samples, outputs, strict=True):
         sample.stack = output[: sample.table.width]
         sample.call += 1
+        sample.noise = None
 
 
 def _noise(samples: Sequence[Sample], shape: torch.Size) -> torch.Tensor:
@@ -78,5 +81,7 @@ def _noise(samples: Sequence[Sample], shape: torch.Size) -> torch.Tensor:
     noise = torch.zeros(len(samples), 1, *shape)
     for place, sample in enumerate(samples):
         if sample.table.draws_noise[sample.call]:
-            noise[place, 0] = torch.randn(shape, generator=sample.generator)
+            if sample.noise is None:
+                sample.noise = torch.randn(shape, generator=sample.generator)
+            noise[place, 0] = sample.noise
     return noise

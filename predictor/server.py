@@ -8,7 +8,7 @@ import torch
 
 from predictor import __version__, contract
 from predictor.backend import EngineBackend
-from predictor.contract import Limits
+from predictor.contract import MAX_TIMEOUT, PRIORITIES, Limits
 from predictor.edge import Api, Server, log
 from predictor.engine import Engine
 from predictor.live import LiveLooks
@@ -75,6 +75,10 @@ def build_server(settings: Settings) -> Server:
         diffuser,
         max_batch_size=settings.max_batch_size,
         max_queue_rows=settings.max_queue_rows,
+        max_latency=settings.max_latency,
+        max_queue_seconds=settings.max_queue_seconds,
+        tenant_weights=settings.tenant_weights,
+        hang_timeout=settings.hang_timeout,
         threads=threads,
     )
     backend = EngineBackend(
@@ -84,7 +88,6 @@ def build_server(settings: Settings) -> Server:
         limits,
         Metrics(engine),
         request_timeout=settings.request_timeout,
-        hang_timeout=settings.hang_timeout,
     )
     repository = LookRepository(backend, log_prompts=settings.log_prompts)
     return Server(repository, backend, settings.server, describe(limits))
@@ -100,6 +103,8 @@ def describe(limits: Limits) -> Api:
         "height": f"{limits.min_size} to {limits.max_size} in steps of {limits.size_multiple}",
         "width": f"{limits.min_size} to {limits.max_size} in steps of {limits.size_multiple}",
         "solver": ", ".join(limits.solvers),
+        "timeout": f"more than 0, at most {MAX_TIMEOUT:g}",
+        "priority": "{} to {}".format(*PRIORITIES),
     }
     inputs = "\n".join(
         f"| `{field.name}` | {field.datatype} | {field.description} | {ranges.get(field.name, '')} |"
@@ -115,7 +120,8 @@ def describe(limits: Limits) -> Api:
         version=__version__,
         description="Draws emoji from English sentences. The models are `emoji` (the default look), every "
         "LoRA (`notoemoji`), every exact version (`notoemoji@1`), every alias (`notoemoji@stable`) and every "
-        "route, a name whose requests are shared out among versions.",
+        "route, a name whose requests are shared out among versions. The header X-Tenant says who asks: the "
+        "server's time is shared out fairly between tenants.",
         infer_description="Draw one picture for each prompt.\n\nAn input holds one value a prompt, or one "
         "value for all; as a request parameter of the same name it holds for all, and the input beats it."
         f"\n\n{table}\n\n| output | datatype | meaning |\n|---|---|---|\n{outputs}\n\n"

@@ -4,9 +4,10 @@ It extends the flags of KServe's own parser. It knows nothing of requests or mod
 """
 
 import argparse
+import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kserve import model_server
@@ -31,9 +32,15 @@ class Settings:
     default_look: str | None = None
     """The LoRA behind the model `emoji`; None: `notoemoji` where the store has it, else the plain base."""
     max_batch_size: int = 8
+    max_latency: float = math.inf
+    """The batch doesn't grow where it would delay a picture beyond this, counted from its arrival."""
     max_queue_rows: int = 64
     max_resident_loras: int = 100
     """On the device; others wait in host memory. One step may need more, and gets them."""
+    max_queue_seconds: float = 300.0
+    """How much work may wait, by the time it will take."""
+    tenant_weights: Mapping[str, float] = field(default_factory=dict)
+    """Shares of the server's time; a tenant that isn't named has 1."""
     max_rows: int = 8
     max_steps: int = 100
     max_size: int | None = None
@@ -41,7 +48,8 @@ class Settings:
     max_prompt_chars: int = 1000
     request_timeout: float = 300.0
     hang_timeout: float = 120.0
-    """How long one computation may take before the server counts as hung and wants to be restarted."""
+    """How long a computation may take that is the first of its kind, before the server counts as hung and
+    wants to be restarted; others have less, by the time they took before."""
     threads: int | None = None
     log_format: str = "text"
     log_prompts: bool = False
@@ -74,8 +82,11 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
         dtype=given.dtype,
         default_look=given.default_look,
         max_batch_size=given.max_batch_size,
+        max_latency=given.max_latency,
         max_queue_rows=given.max_queue_rows,
         max_resident_loras=given.max_resident_loras,
+        max_queue_seconds=given.max_queue_seconds or given.request_timeout,
+        tenant_weights=given.tenant_weights,
         max_rows=given.max_rows,
         max_steps=given.max_steps,
         max_size=given.max_size,
@@ -122,6 +133,13 @@ def _parser(model_dir: str, default_look: str | None) -> argparse.ArgumentParser
 
     work = parser.add_argument_group("work and its limits")
     work.add_argument("--max_batch_size", type=positive, default=8, metavar="N", help="rows in one step")
+    work.add_argument(
+        "--max_latency",
+        type=seconds,
+        default=math.inf,
+        metavar="S",
+        help="the batch doesn't grow where that would delay a picture beyond S after its arrival",
+    )
     work.add_argument("--max_queue_rows", type=positive, default=64, metavar="N", help="more: 429")
     work.add_argument(
         "--max_resident_loras",
@@ -130,14 +148,45 @@ def _parser(model_dir: str, default_look: str | None) -> argparse.ArgumentParser
         metavar="N",
         help="LoRAs in the device's memory; those used longest ago wait in the host's (default: 100)",
     )
+    work.add_argument(
+        "--max_queue_seconds",
+        type=seconds,
+        metavar="S",
+        help="estimated work that may wait; more: 429 (default: --request_timeout)",
+    )
+    work.add_argument(
+        "--tenant_weights",
+        type=_weights,
+        default={},
+        metavar="NAME=W,…",
+        help="shares of the server's time for tenants (header X-Tenant), as acme=3,guests=0.5; others have 1",
+    )
     work.add_argument("--max_rows", type=positive, default=8, metavar="N", help="prompts in one request")
     work.add_argument("--max_steps", type=positive, default=100, metavar="N")
     work.add_argument("--max_size", type=positive, metavar="PIXELS", help="default: twice the native size")
     work.add_argument("--max_prompt_chars", type=positive, default=1000, metavar="N")
     work.add_argument("--request_timeout", type=seconds, default=300.0, metavar="S", help="longer: 504")
     work.add_argument(
-        "--hang_timeout", type=seconds, default=120.0, metavar="S", help="of one step, for liveness"
+        "--hang_timeout",
+        type=seconds,
+        default=120.0,
+        metavar="S",
+        help="not live when the first step of its size takes longer; later ones have a few seconds",
     )
 
     add_server_flags(parser)
     return parser
+
+
+def _weights(text: str) -> dict[str, float]:
+    """A flag's shares: name=weight, separated by commas."""
+    weights = {}
+    for pair in text.split(","):
+        name, _, weight = pair.rpartition("=")
+        try:
+            weights[name.strip()] = float(weight)
+        except ValueError:
+            raise argparse.ArgumentTypeError("must be as acme=3,guests=0.5") from None
+        if not 0 < weights[name.strip()] < math.inf:
+            raise argparse.ArgumentTypeError("a weight must be more than 0")
+    return weights

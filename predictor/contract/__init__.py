@@ -13,7 +13,7 @@ from predictor.contract.body import (
 )
 from predictor.contract.fields import INPUTS, NO_LORA, OUTPUTS, Field, Value
 from predictor.contract.mix import Mix, read_mix, write_mix
-from predictor.contract.pictures import Limits, PictureRequest, check_pictures
+from predictor.contract.pictures import MAX_TIMEOUT, PRIORITIES, Limits, PictureRequest, check_pictures
 from predictor.contract.request import (
     TENANT_HEADER,
     infer_request,
@@ -27,8 +27,10 @@ from predictor.contract.response import infer_response, predictions
 
 __all__ = [
     "INPUTS",
+    "MAX_TIMEOUT",
     "NO_LORA",
     "OUTPUTS",
+    "PRIORITIES",
     "TENANT_HEADER",
     "Field",
     "InferBody",

@@ -218,10 +218,30 @@ def test_many_pictures_are_decoded_in_parts(pairs, monkeypatch):
 
 def test_latents_that_are_no_numbers_make_no_picture(pairs):
     diffuser, _ = pairs("sd15")
-    [sample] = diffuser.begin([make_row()])
-    sample.stack = sample.stack * torch.nan
-    with pytest.raises(ArithmeticError):
-        diffuser.decode([sample])
+    samples = diffuser.begin([make_row(seed=seed) for seed in range(3)])
+    whole = diffuser.decode(samples)
+    for wrong in (torch.nan, torch.inf):
+        samples[1].stack = torch.full_like(samples[1].stack, wrong)
+        first, nothing, last = diffuser.decode(samples)
+        assert type(nothing) is ArithmeticError
+        for picture, wanted in ((first, whole[0]), (last, whole[2])):
+            assert abs(picture.astype(int) - wanted.astype(int)).max() <= 1
+
+
+def test_prompts_may_be_encoded_ahead(pairs):
+    diffuser, _ = pairs("sd15")
+    rows = [make_row(prompt="dawn"), make_row(prompt="dusk", guidance=1.0, negative_prompt="day")]
+    assert [diffuser.is_encoded(row) for row in rows] == [False, False]
+    diffuser.encode(rows)
+    assert [diffuser.is_encoded(row) for row in rows] == [True, True]
+    seen = []
+    hook = diffuser._prompts._text_encoder.register_forward_pre_hook(lambda *_: seen.append(1))
+    try:
+        diffuser.begin(rows)
+    finally:
+        hook.remove()
+    assert seen == []
+    assert not diffuser.is_encoded(make_row(prompt="dusk", negative_prompt="day"))  # now it is needed
 
 
 def test_bfloat16_draws_nearly_the_same(pairs, tiny_folders):

@@ -1,6 +1,6 @@
 import asyncio
+import dataclasses
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 
 from predictor.diffuser import Diffuser
 from predictor.engine import Engine
-from predictor.errors import InvalidInput, NotReady, QueueFull, ServingError, UnknownModel
+from predictor.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    NotReady,
+    QueueFull,
+    ServingError,
+    UnknownModel,
+)
 from predictor.row import Row
+from predictor.sample import _noise, advance
+from predictor.terms import Terms
 from tests.tiny_models import make_lora
 
 
@@ -73,6 +82,13 @@ class Recorder:
     def prepare(self, rows: Sequence[Row]) -> None:
         self.table_gate.acquire()
 
+    def is_encoded(self, row: Row) -> bool:
+        return False
+
+    def encode(self, rows: Sequence[Row]) -> list[None]:
+        self._may_fail(rows, "encode")
+        return [None] * len(rows)
+
     def begin(self, rows: Sequence[Row]) -> list[Sample]:
         self._may_fail(rows, "begin")
         self.begun += [row.seed for row in rows]
@@ -115,6 +131,10 @@ async def settle(condition) -> None:
         await asyncio.sleep(0.001)
 
 
+FINE = ("fine", "fails at encode")
+"""What is drawn: encoding ahead is a help only, `begin` has the last word."""
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     max_batch_size=st.integers(1, 5),
@@ -122,7 +142,9 @@ async def settle(condition) -> None:
         st.lists(
             st.tuples(
                 st.integers(1, 4),  # steps
-                st.sampled_from(["fine"] * 6 + ["fails at begin", "fails at step", "fails at decode"]),
+                st.sampled_from(
+                    ["fine"] * 6 + ["fails at begin", "fails at step", "fails at decode", "fails at encode"]
+                ),
             ),
             min_size=1,
             max_size=4,
@@ -146,7 +168,7 @@ def test_no_row_is_lost_and_no_batch_too_large(max_batch_size, requests, sizes):
         assert engine.queue_depth == engine.active_rows == 0
         await engine.stop(10)
         for rows, reply in zip(drawn, replies, strict=True):
-            if any(row.prompt != "fine" for row in rows):
+            if any(row.prompt not in FINE for row in rows):
                 assert type(reply) is ServingError
                 assert "secret" not in str(reply)
             else:
@@ -156,7 +178,7 @@ def test_no_row_is_lost_and_no_batch_too_large(max_batch_size, requests, sizes):
     assert recorder.begun == sorted(recorder.begun)  # first come, first served
     assert all(len(step) <= max_batch_size for step in recorder.steps)
     for rows in drawn:
-        if all(row.prompt == "fine" for row in rows):
+        if all(row.prompt in FINE for row in rows):
             for row in rows:
                 assert sum(step.count(row.seed) for step in recorder.steps) == row.steps
 
@@ -243,10 +265,10 @@ def test_a_full_queue_says_when_to_come_back():
         engine.start()
         first = asyncio.create_task(engine.draw([make_row()]))
         await settle(lambda: engine.active_rows == 1)
-        second = asyncio.create_task(engine.draw([make_row(), make_row()]))
+        second = asyncio.create_task(engine.draw([make_row(seed=1), make_row(seed=2)]))
         await settle(lambda: engine.queue_depth == 2)
         with pytest.raises(QueueFull) as caught:
-            await engine.draw([make_row()])
+            await engine.draw([make_row(), make_row(seed=3)])
         assert caught.value.retry_after >= 1
         recorder.gate.release(100)
         await asyncio.gather(first, second)
@@ -262,11 +284,12 @@ def test_the_wait_grows_with_the_work_ahead():
     async def main() -> None:
         engine = Engine(recorder, max_batch_size=2, max_queue_rows=4)
         engine.start()
-        engine._step_seconds = 2.0
-        draws = [asyncio.create_task(engine.draw([make_row(steps=10)] * 4))]
+        for rows in (2, 4) * 6:  # a step of one guided row takes 1.5 s, of two 2 s
+            engine.costs.step.observe((16, 16), rows, 1 + rows / 4)
+        draws = [asyncio.create_task(engine.draw([make_row(steps=10, seed=seed) for seed in range(4)]))]
         await settle(lambda: engine.active_rows == 2)
         with pytest.raises(QueueFull) as caught:
-            await engine.draw([make_row()] * 4)
+            await engine.draw([make_row(seed=seed) for seed in range(4, 8)])
         assert caught.value.retry_after == 40  # 4 rows of 10 steps, 2 at a time, 2 s a step
         recorder.gate.release(100)
         await asyncio.gather(*draws)
@@ -322,7 +345,7 @@ def test_stopping_in_a_hurry_fails_what_is_left():
     async def main() -> None:
         engine = Engine(recorder, max_batch_size=1, max_queue_rows=10)
         engine.start()
-        accepted = asyncio.create_task(engine.draw([make_row(steps=1000)] * 2))
+        accepted = asyncio.create_task(engine.draw([make_row(steps=1000, seed=seed) for seed in (1, 2)]))
         await settle(lambda: engine.active_rows == 1)
         stopping = asyncio.create_task(engine.stop(0))
         with pytest.raises(NotReady):
@@ -334,39 +357,153 @@ def test_stopping_in_a_hurry_fails_what_is_left():
     run(main)
 
 
-def test_an_idle_engine_stops_and_its_heart_beats_until_then():
+def test_an_idle_engine_is_alive_and_stops():
     async def main() -> None:
-        engine = Engine(Recorder(), max_batch_size=1, max_queue_rows=1)
+        now = [0.0]
+        engine = Engine(Recorder(), max_batch_size=1, max_queue_rows=1, clock=lambda: now[0])
         engine.start()
         await engine.draw([make_row()])
-        await asyncio.sleep(0)
-        before = time.monotonic()
-        assert engine.last_step_at >= before
+        now[0] += 1e9
+        assert engine.alive
         await engine.stop(60)
-        assert engine.last_step_at <= time.monotonic()
-        stopped = engine.last_step_at
-        assert engine.last_step_at == stopped  # no longer moves
+        assert engine.alive
+        assert not engine.accepting
 
     run(main)
 
 
-def test_the_heart_stands_still_while_a_step_hangs():
+def test_a_step_that_hangs_is_noticed_within_five_seconds_and_that_it_goes_on_again():
     recorder = Recorder(gate=threading.Semaphore(0))
 
     async def main() -> None:
-        engine = Engine(recorder, max_batch_size=1, max_queue_rows=1)
+        now = [0.0]
+        engine = Engine(recorder, max_batch_size=1, max_queue_rows=1, hang_timeout=120, clock=lambda: now[0])
         engine.start()
-        task = asyncio.create_task(engine.draw([make_row()]))
+        first = asyncio.create_task(engine.draw([make_row(steps=1)]))
         await settle(lambda: engine.active_rows == 1)
-        await asyncio.sleep(0.01)
-        beat = engine.last_step_at
-        await asyncio.sleep(0.01)
-        assert engine.last_step_at == beat
-        recorder.gate.release(100)
-        await task
+        now[0] += 119  # compiling
+        assert engine.alive
+        recorder.gate.release()
+        await first
+        recorder.gate.release()
+        await engine.draw([make_row(steps=1)])
+        second = asyncio.create_task(engine.draw([make_row(steps=1)]))
+        await settle(lambda: engine.active_rows == 1 and engine._watchdog._until is not None)
+        now[0] += 3
+        assert engine.alive
+        now[0] += 2
+        assert not engine.alive
+        recorder.gate.release()
+        await second
+        assert engine.alive
         await engine.stop(10)
 
     run(main)
+
+
+def test_a_crash_of_the_engine_itself_needs_a_restart(monkeypatch, caplog):
+    async def main() -> None:
+        engine = Engine(Recorder(), max_batch_size=1, max_queue_rows=1)
+        monkeypatch.setattr(engine._batch, "drop_unwanted", lambda: 1 / 0)
+        engine.start()
+        await settle(lambda: not engine.accepting)
+        assert not engine.alive
+        await engine.stop(0)
+
+    run(main)
+    assert "a defect" in caplog.text
+
+
+def test_a_request_ends_at_its_timeout_and_frees_its_rows_within_one_step():
+    recorder = Recorder(gate=threading.Semaphore(0))
+
+    async def main() -> None:
+        engine = Engine(recorder, max_batch_size=1, max_queue_rows=10)
+        engine.start()
+        late = asyncio.create_task(
+            engine.draw([make_row(seed=seed, steps=50) for seed in (1, 2)], Terms(timeout=3))
+        )
+        await settle(lambda: engine.active_rows == 1)
+        wanted = asyncio.create_task(engine.draw([make_row(seed=3, steps=1)]))
+        with pytest.raises(DeadlineExceeded, match="not done within 3 s"):
+            await late  # in the middle of a step
+        assert engine.queue_depth == 1
+        recorder.gate.release(100)
+        await wanted
+        await engine.stop(10)
+
+    run(main)
+    assert recorder.steps == [[1], [3]]
+
+
+def test_a_request_that_cannot_be_done_in_time_is_told_so_and_not_begun():
+    recorder = Recorder()
+
+    async def main() -> None:
+        engine = Engine(recorder, max_batch_size=1, max_queue_rows=10)
+        for rows in (2, 4) * 6:
+            engine.costs.step.observe((16, 16), rows, 100.0)
+        engine.start()
+        with pytest.raises(DeadlineExceeded, match="cannot be done within 60 s"):
+            await engine.draw([make_row()], Terms(timeout=60))
+        await engine.stop(10)
+
+    run(main)
+    assert recorder.begun == []
+
+
+def test_equal_rows_are_drawn_once_and_one_that_leaves_takes_nobody_with_it():
+    recorder = Recorder(gate=threading.Semaphore(0))
+
+    async def main() -> None:
+        engine = Engine(recorder, max_batch_size=4, max_queue_rows=10)
+        engine.start()
+        first = asyncio.create_task(engine.draw([make_row(seed=7, steps=4)]))
+        await settle(lambda: engine.active_rows == 1)
+        others = [
+            asyncio.create_task(engine.draw([make_row(seed=7, steps=4)], terms))
+            for terms in (Terms(), Terms(tenant="b", priority=1))
+        ]
+        pair = asyncio.create_task(engine.draw([make_row(seed=7, steps=4), make_row(seed=8, steps=1)]))
+        await settle(lambda: engine.queue_depth == 1)
+        first.cancel()
+        recorder.gate.release(100)
+        for task in others:
+            assert (await task)[:, 0, 0, 0].tolist() == [7]
+        assert (await pair)[:, 0, 0, 0].tolist() == [7, 8]
+        await engine.stop(10)
+
+    run(main)
+    assert sum(step.count(7) for step in recorder.steps) == 4
+
+
+def test_a_tenant_does_not_wait_for_all_that_another_asked_for_before():
+    recorder = Recorder(gate=threading.Semaphore(0))
+
+    async def main() -> None:
+        engine = Engine(recorder, max_batch_size=1, max_queue_rows=6, tenant_weights={"b": 2})
+        engine.start()
+        hog = []
+        for seed in range(7):
+            hog.append(asyncio.create_task(engine.draw([make_row(seed=seed, steps=1)], Terms(tenant="a"))))
+            await settle(lambda: engine.active_rows == 1)
+        await settle(lambda: engine.queue_depth == 6)
+        late = [
+            asyncio.create_task(engine.draw([make_row(seed=seed, steps=1)], Terms(tenant="b")))
+            for seed in (10, 11)
+        ]
+        with pytest.raises(QueueFull):  # the newest of the hog's make room
+            await hog[-1]
+        with pytest.raises(QueueFull):
+            await hog[-2]
+        recorder.gate.release(100)
+        await asyncio.gather(*hog[:-2], *late)
+        await engine.stop(10)
+
+    run(main)
+    order = [step[0] for step in recorder.steps]
+    assert set(order[:4]) == {0, 10, 11, 1}
+    assert order[4:] == [2, 3, 4]
 
 
 def test_a_lora_leaves_when_its_rows_have_ended():
@@ -475,6 +612,36 @@ def test_no_step_waits_while_a_lora_is_checked(tiny_folders):
     run(main)
 
 
+def test_latents_that_are_not_finite_fail_alone(tiny_folders, caplog):
+    diffuser = Diffuser.load(tiny_folders["sd15"])
+    rows = [make_row(seed=seed) for seed in range(3)]
+
+    async def main() -> None:
+        engine = Engine(diffuser, max_batch_size=4, max_queue_rows=16)
+        engine.start()
+        alone = [await engine.draw([row]) for row in (rows[0], rows[2])]
+        begin = diffuser.begin
+
+        def poisoned(begun):
+            samples = begin(begun)
+            for sample in samples:
+                if sample.row is rows[1]:
+                    sample.stack = torch.full_like(sample.stack, torch.nan)
+            return samples
+
+        engine._batch._begin = dataclasses.replace(engine._batch._begin, work=poisoned)
+        first, poison, last = await asyncio.gather(
+            *(engine.draw([row]) for row in rows), return_exceptions=True
+        )
+        assert type(poison) is ServingError
+        assert "not finite" in caplog.text
+        for picture, wanted in zip((first, last), alone, strict=True):
+            assert abs(picture.astype(int) - wanted.astype(int)).max() <= 1
+        await engine.stop(10)
+
+    run(main)
+
+
 def test_a_lora_that_left_while_solver_tables_were_made_is_unknown():
     recorder = Recorder()
 
@@ -513,6 +680,35 @@ def test_more_loras_than_the_device_holds_are_drawn_alike(tiny_folders):
         assert len(few.resident_adapters) <= 4 < len(many.resident_adapters)
 
     run(main)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "euler_ancestral"])
+def test_a_row_beside_one_that_fails_is_not_stepped_twice(tiny_folders, solver):
+    """The failure comes after the step's noise has been drawn."""
+    diffuser = Diffuser.load(tiny_folders["sd15"])
+    rows = [make_row(seed=seed, solver=solver, steps=6) for seed in range(4)]
+    failures = iter([False, True, True, False, True])
+
+    async def main() -> None:
+        engine = Engine(diffuser, max_batch_size=4, max_queue_rows=16)
+        engine.start()
+        alone = [await engine.draw([row]) for row in rows]
+
+        def failing(samples, stacks, output):
+            if len(samples) > 1 and next(failures, False):
+                _noise(samples, output.shape[1:])
+                raise RuntimeError("as late as it may come")
+            advance(samples, stacks, output)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("predictor.diffuser.advance", failing)
+            together = await asyncio.gather(*(engine.draw([row]) for row in rows))
+        for picture, wanted in zip(together, alone, strict=True):
+            assert abs(picture.astype(int) - wanted.astype(int)).max() <= 1
+        await engine.stop(10)
+
+    run(main)
+    assert next(failures, None) is None  # it did fail
 
 
 def test_the_event_loop_goes_on_while_a_step_runs(tiny_folders):

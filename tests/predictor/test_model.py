@@ -55,9 +55,7 @@ def serve(diffuser: Diffuser, store: Store) -> Callable[..., Any]:
             engine = Engine(diffuser, max_batch_size=2, max_queue_rows=4)
             limits = Limits(max_rows=4, max_steps=1000, solvers=diffuser.solvers)
             metrics = Metrics(engine, CollectorRegistry())
-            backend = EngineBackend(
-                diffuser, engine, looks, limits, metrics, request_timeout=request_timeout, hang_timeout=60
-            )
+            backend = EngineBackend(diffuser, engine, looks, limits, metrics, request_timeout=request_timeout)
             assert not backend.healthy
             await backend.start()
             assert (backend.alive, backend.healthy) == (True, True)
@@ -263,7 +261,7 @@ def test_without_loras_there_is_one_model(diffuser: Diffuser, tmp_path: Path) ->
     engine = Engine(diffuser, max_batch_size=2, max_queue_rows=4)
     looks = LiveLooks(Store(tmp_path / "none"), None, tmp_path / "routes.json")
     metrics = Metrics(engine, CollectorRegistry())
-    backend = EngineBackend(diffuser, engine, looks, Limits(), metrics, request_timeout=1, hang_timeout=1)
+    backend = EngineBackend(diffuser, engine, looks, Limits(), metrics, request_timeout=1)
     repository = LookRepository(backend, log_prompts=False)
     assert list(repository.get_models()) == ["emoji"]
     assert [repository.get_model(name) for name in ("emoji@1", "emoji@", "notoemoji")] == [None] * 3

@@ -57,7 +57,7 @@ def model_dir(tiny_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFa
 def server(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Predictor]:
     log = tmp_path_factory.mktemp("log") / "predictor.log"
     flags = ["--max_batch_size", "2", "--max_queue_rows", "4", "--max_rows", "4", "--max_steps", str(LONG)]
-    flags += ["--max_body_bytes", "20000", "--log_format", "json"]
+    flags += ["--max_body_bytes", "20000", "--log_format", "json", "--request_timeout", "86400"]
     with running(log, "--model_dir", str(model_dir), *flags) as predictor:
         yield predictor
 
@@ -549,6 +549,29 @@ def test_a_cancelled_or_late_grpc_call_frees_its_rows(server: Predictor) -> None
         server.grpc.ModelInfer(message("a", steps=LONG), timeout=0.3)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     server.wait_for_rows(0, 0)
+
+
+def test_a_timeout_ends_a_request_and_frees_its_rows_on_every_api(server: Predictor) -> None:
+    asked = body("a", "b", steps=LONG, timeout=0.3, priority=1)
+    v1 = {"instances": ["a"], "parameters": {"num_inference_steps": LONG, "timeout": 0.3, "priority": -3}}
+    for path, request in (("/v2/models/emoji/infer", asked), ("/v1/models/emoji:predict", v1)):
+        reply = server.http.post(path, json=request, headers={"X-Tenant": "acme"})
+        assert (reply.status_code, "done within 0.3 s" in reply.json()["error"]) == (504, True), reply.text
+        server.wait_for_rows(0, 0)
+    with pytest.raises(grpc.RpcError) as caught:
+        server.grpc.ModelInfer(message("a", steps=LONG, timeout=0.3), metadata=(("x-tenant", "acme"),))
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "done within 0.3 s" in caught.value.details()
+    server.wait_for_rows(0, 0)
+
+
+def test_a_tenants_name_must_be_fit_for_a_header(server: Predictor) -> None:
+    name = "a" * 129
+    reply = server.http.post("/v2/models/emoji/infer", json=body("a"), headers={"X-Tenant": name})
+    assert (reply.status_code, "X-Tenant" in reply.json()["error"]) == (400, True)
+    with pytest.raises(grpc.RpcError) as caught:
+        server.grpc.ModelInfer(message("a"), metadata=(("x-tenant", name),))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_many_at_once_are_all_served(server: Predictor) -> None:

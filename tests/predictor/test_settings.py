@@ -1,4 +1,5 @@
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,10 @@ def test_every_flag_arrives() -> None:
         "dtype": "bfloat16",
         "default_look": "openmoji@1",
         "max_batch_size": 3,
+        "max_latency": 4.5,
         "max_queue_rows": 5,
         "max_resident_loras": 6,
+        "max_queue_seconds": 6.5,
         "max_rows": 4,
         "max_steps": 7,
         "max_size": 64,
@@ -93,6 +96,9 @@ def test_every_flag_arrives() -> None:
         (["--workers", "2"], "--workers must be 1"),
         (["--max_rows", "9", "--max_queue_rows", "8"], "--max_rows must not be more"),
         (["--max_steps", "0"], "must be at least 1"),
+        (["--tenant_weights", "acme"], "must be as acme=3,guests=0.5"),
+        (["--tenant_weights", "acme=3,guests=0"], "a weight must be more than 0"),
+        (["--tenant_weights", "acme=nan"], "a weight must be more than 0"),
         (["--drain_delay", "-1"], "must be from 0"),
         (["--grace_period", "nan"], "must be from 0"),
         (["--device", "tpu"], "invalid choice"),
@@ -107,6 +113,13 @@ def test_a_wrong_command_line_ends_the_process(
         read_settings(argv, {})
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_tenants_have_weights_and_the_queue_what_a_request_may_wait() -> None:
+    settings = read_settings(["--tenant_weights", "acme=3, a=b=0.5", "--request_timeout", "9"], {})
+    assert settings.tenant_weights == {"acme": 3, "a=b": 0.5}
+    assert settings.max_queue_seconds == 9
+    assert (read_settings([], {}).tenant_weights, read_settings([], {}).max_latency) == ({}, math.inf)
 
 
 def test_settings_do_not_change() -> None:
