@@ -7,6 +7,7 @@ joins says admission; it doesn't know requests' ways in, nor how anything is com
 import logging
 import math
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -90,8 +91,9 @@ class Batch:
         rows = [job.row for job in joined]
         new = [row for row in rows if not self._diffuser.is_encoded(row)]
         if new:  # with those of rows that wait: they will be wanted soon, and one call costs less than two
-            ahead = [ticket.row for ticket in queue if not self._diffuser.is_encoded(ticket.row)]
-            await self._worker.each(self._encode, [*new, *ahead][: max(len(new), ENCODED_AT_ONCE)])
+            ahead = (ticket.row for ticket in queue if not self._diffuser.is_encoded(ticket.row))
+            new += islice(ahead, max(0, ENCODED_AT_ONCE - len(new)))
+            await self._worker.each(self._encode, new)
         samples = await self._worker.each(self._begin, rows)
         for job, sample in zip(joined, samples, strict=True):
             if isinstance(sample, Exception):

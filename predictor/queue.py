@@ -75,9 +75,9 @@ class RowQueue:
         as long as that is more than the newcomer's tenant will hold.
         """
         new = Counter(ticket.row for ticket in tickets)
-        rows = self._rows + new
-        if self._fit(rows):
+        if self._have_room(new):
             return []
+        rows = self._rows + new
         (own, _), given_up = tickets[0].line, list[Request]()
         held = {
             tenant: Counter(ticket.row for line in lines.values() for ticket in line)
@@ -153,14 +153,19 @@ class RowQueue:
         gone = set(tickets)
         for tenant, priority in {ticket.line for ticket in tickets}:
             lines = self._lines[tenant]
-            left = deque(ticket for ticket in lines[priority] if ticket not in gone)
-            if left:
-                lines[priority] = left
+            line = lines[priority]
+            if gone == {line[0]}:
+                line.popleft()
             else:
+                line = lines[priority] = deque(ticket for ticket in line if ticket not in gone)
+            if not line:
                 del lines[priority]
             if not lines:
                 del self._lines[tenant]
-        self._rows -= Counter(ticket.row for ticket in tickets)
+        for ticket in tickets:
+            self._rows[ticket.row] -= 1
+            if not self._rows[ticket.row]:
+                del self._rows[ticket.row]
         if not self._lines:  # nobody waits for anybody: the past is settled
             self._now = 0.0
             self._used.clear()
@@ -170,6 +175,17 @@ class RowQueue:
     def _start(self, tenant: str) -> float:
         """The virtual time of a tenant's turn: who had less comes first, but idling saves up nothing."""
         return max(self._now, self._used.get(tenant, 0.0))
+
+    def _have_room(self, new: Mapping[Row, int]) -> bool:
+        """Whether these fit as it is: every request asks, so nothing is counted that needn't be."""
+        new_rows = new.keys() - self._rows.keys()
+        if len(self) + len(new_rows) > self.max_rows:
+            return False
+        return (
+            not len(self)
+            or math.isinf(self.max_seconds)
+            or self.seconds + sum(map(self._seconds, new_rows)) <= self.max_seconds
+        )
 
     def _fit(self, rows: Counter[Row]) -> bool:
         return len(rows) <= self.max_rows and sum(map(self._seconds, rows)) <= self.max_seconds
