@@ -102,11 +102,8 @@ class Bench:
             yield probe
 
     def repeats(self, sides: Sequence[str]) -> Iterator[tuple[int, str]]:
-        """(repeat, side): every side once in each repeat, another one first each time."""
-        for repeat in range(self.settings.repeats):
-            first = repeat % len(sides)
-            for side in [*sides[first:], *sides[:first]]:
-                yield repeat, side
+        """(repeat, side), as `interleaved` has them."""
+        return interleaved(self.settings.repeats, sides)
 
     def burst(self, side: str, jobs: Sequence[Job]) -> Replies:
         """All jobs at once."""
@@ -162,6 +159,14 @@ class Bench:
             yield process
         finally:
             process.pause()
+
+
+def interleaved(repeats: int, sides: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """(repeat, side): every side once in each repeat, another one first each time."""
+    for repeat in range(repeats):
+        first = repeat % len(sides)
+        for side in [*sides[first:], *sides[:first]]:
+            yield repeat, side
 
 
 def plain(jobs: Sequence[Job]) -> list[dict[str, Any]]:

@@ -30,18 +30,19 @@ def _server(bench: Bench, repeat: int, side: str, source: random.Random) -> None
     long, short = bench.settings.steps[-1], bench.settings.steps[0]
     lora = bench.loras[0]
     tries = max(1, bench.settings.joins // 10)
+    seeds = range(repeat * 1000, repeat * 1000 + tries)
     alone_short, alone_long = (
         median(
             outcome.latency
             for outcome in bench.in_turn(
-                side, [Job("a red apple", number, steps, 2.0, lora) for number in range(tries)]
+                side, [Job("a red apple", seed, steps, 2.0, lora) for seed in seeds]
             ).outcomes
         )
         for steps in (short, long)
     )
     delays = []
-    for number in range(tries):
-        pair = [Job("a blue car", number, long, 2.0, lora), Job("a red hat", number, short, 2.0, lora)]
+    for seed in seeds:
+        pair = [Job("a blue car", seed, long, 2.0, lora), Job("a red hat", seed, short, 2.0, lora)]
         came = source.uniform(0.1, 0.8) * alone_long
         delays.append(bench.schedule(side, pair, [0.0, came]).outcomes[1].latency - alone_short)
     bench.record(NAME, "short job while a long one runs", side, repeat, "s", delay=median(delays))

@@ -16,8 +16,9 @@ def measure(bench: Bench) -> None:
         for number in range(bench.settings.switches):
             same, other = bench.loras[0], bench.loras[1 + number % (len(bench.loras) - 1)]
             # same, same, other: the second job switches nothing, the third does
-            jobs += [Job("a red apple", 3 * number + part, steps, 1.0, same) for part in range(2)]
-            jobs.append(Job("a red apple", 3 * number + 2, steps, 1.0, other))
+            seed = repeat * 100_000 + 3 * number
+            jobs += [Job("a red apple", seed + part, steps, 1.0, same) for part in range(2)]
+            jobs.append(Job("a red apple", seed + 2, steps, 1.0, other))
         seconds = [outcome.latency for outcome in bench.in_turn(side, jobs).outcomes]
         stayed, switched = median(seconds[1::3]), median(seconds[2::3])
         bench.record(
