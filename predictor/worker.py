@@ -83,7 +83,8 @@ class Worker:
             count = len(items)
             while count > 1 and not call.memory.allows(call.load(items[:count])):
                 count -= 1
-            results.extend(self._attempt(call, items[:count], timings))
+            part = self._attempt(call, items[:count], timings)
+            results += part
             items = items[count:]
         return results
 
