@@ -5,12 +5,14 @@ import io
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
 from weights.eval.__main__ import main
+from weights.eval.drawing import Drawing
 from weights.eval.judge import Judge
 from weights.eval.quality import laplacian_energy, measure, nearest_glyph
 from weights.eval.service import judge_service, report
@@ -37,6 +39,21 @@ def test_real_glyphs_pass_every_bar_and_blurred_ones_are_not_crisp(judge, look):
     assert quality.nearest_right == 1
     assert quality.crispness == pytest.approx(1)
     assert measure(look, EVERY_NINTH, blurred(real), judge).crispness < 0.6
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`:UserWarning")
+def test_the_embedded_model_is_measured_with_and_without_its_unet(judge):
+    drawing = Drawing(Path("weights/embedded"), LOOKS)
+    names = [glyph.name for glyph in load_glyphs()]
+    indices = [names.index(name) for name in ("rocket", "pizza", "octopus")]
+    for look in LOOKS:
+        real = on_white(load_pictures(look))[indices]
+        kept = drawing.reconstruct(real)
+        assert kept.dtype == np.uint8
+        assert np.abs(kept.astype(int) - real).mean() < 12
+        for pictures in (kept, drawing.draw(look, [names[i] for i in indices], [1, 2, 3])):
+            quality = measure(look, indices, pictures, judge)
+            assert (quality.emoji_right, quality.look_right) == (1, 1)
 
 
 def test_a_wrong_picture_is_judged_wrong_and_named(judge):

@@ -141,6 +141,8 @@ class Workshop:
             unet = UNet2DConditionModel.from_pretrained(last) if last.exists() else build_unet()
             train_base(run, self.sampler(run), unet, self.autoencoder(), **size)
             (self.folder / "redrawn.npy").unlink(missing_ok=True)  # by the UNet before
+            for look in LOOKS:  # its state holds that UNet too
+                shutil.rmtree(self.folder / f"lora-{look}" / "state", ignore_errors=True)
         else:
             look = stage.removeprefix("lora-")
             unet = UNet2DConditionModel.from_pretrained(self.folder / "base" / "model")
