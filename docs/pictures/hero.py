@@ -16,7 +16,7 @@ PROMPTS = (
     "a blue car",
     "비 오는 날",
     "a slice of pizza",
-    "안녕 로봇",
+    "왕관을 쓴 개구리",
 )
 LOOKS = ("notoemoji", "openmoji")
 SEED = 7
