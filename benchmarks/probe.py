@@ -45,3 +45,12 @@ def replies() -> Callable[[Any], None]:
         stream.flush()
 
     return reply
+
+
+def answer(load: Callable[[], Any]) -> None:
+    """Inside a probe: each question is a method of what `load` gives; until stdin ends."""
+    reply = replies()
+    subject = load()
+    for line in sys.stdin:
+        given = json.loads(line)
+        reply(getattr(subject, given.pop("question"))(**given))

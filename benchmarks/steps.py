@@ -3,8 +3,6 @@
 `python -m benchmarks.steps` with the peers' environment variables. It doesn't know queues or servers.
 """
 
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.peers.settings import Settings
-from benchmarks.probe import replies
+from benchmarks.probe import answer
 from predictor.diffuser import Diffuser
 from predictor.row import Row
 from predictor.sample import Sample
@@ -85,14 +83,5 @@ def load_loras(diffuser: Diffuser, folder: Path) -> None:
         diffuser.add_adapter(str(version), store.load(version))
 
 
-def main() -> None:
-    """Answer questions until stdin ends."""
-    reply = replies()
-    steps = Steps(Settings.from_environment())
-    for line in sys.stdin:
-        given = json.loads(line)
-        reply(getattr(steps, given.pop("question"))(**given))
-
-
 if __name__ == "__main__":
-    main()
+    answer(lambda: Steps(Settings.from_environment()))

@@ -3,15 +3,13 @@
 `python -m benchmarks.peers.steps` with the peers' environment variables.
 """
 
-import json
-import sys
 import time
 
 import torch
 
 from benchmarks.peers.pipeline import Pipeline
 from benchmarks.peers.settings import Settings
-from benchmarks.probe import replies
+from benchmarks.probe import answer
 
 
 class Steps:
@@ -47,14 +45,5 @@ class Steps:
             torch.cuda.synchronize()
 
 
-def main() -> None:
-    """Answer questions until stdin ends."""
-    reply = replies()
-    steps = Steps(Settings.from_environment())
-    for line in sys.stdin:
-        given = json.loads(line)
-        reply(getattr(steps, given.pop("question"))(**given))
-
-
 if __name__ == "__main__":
-    main()
+    answer(lambda: Steps(Settings.from_environment()))
