@@ -68,15 +68,15 @@ class Verdict(Enum):
     LET_PASS = auto()
     """It can't keep its deadline among so many, but others may join."""
     HOPELESS = auto()
-    """It couldn't keep its deadline even alone, and others are at work."""
+    """It couldn't keep its deadline even alone."""
 
 
 def judge(row: Place, batch: Sequence[Place], costs: Costs, limits: BatchLimits, now: float) -> Verdict:
     """Whether a waiting row joins; `batch` are the rows that take part in the next steps."""
-    if not batch:  # tried even where it seems too late: costs of a slow moment are unlearned by calls alone
-        return Verdict.JOIN
     if _done(row, [row], costs, now) > row.deadline:
         return Verdict.HOPELESS
+    if not batch:
+        return Verdict.JOIN
     if len(batch) >= limits.max_batch_size:
         return Verdict.WAIT
     grown = [*batch, row]
