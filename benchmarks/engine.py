@@ -17,11 +17,11 @@ from benchmarks.jobs import Job
 from benchmarks.peers.settings import Settings
 from benchmarks.probe import replies
 from benchmarks.steps import draft, load_loras
-from predictor.checkpoint import read_checkpoint
-from predictor.diffuser import DTYPES, Diffuser
-from predictor.engine import Engine
-from predictor.row import Row
-from predictor.sample import Sample
+from predictor.diffusion.checkpoint import read_checkpoint
+from predictor.diffusion.diffuser import DTYPES, Diffuser
+from predictor.diffusion.row import Row
+from predictor.diffusion.sample import Sample
+from predictor.engine.engine import Engine
 
 LAG_INTERVAL_S = 0.005
 QUEUE_ROWS = 100_000  # a benchmark wants every picture

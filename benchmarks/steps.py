@@ -12,9 +12,9 @@ import torch
 
 from benchmarks.peers.settings import Settings
 from benchmarks.probe import answer
-from predictor.diffuser import Diffuser
-from predictor.row import Row
-from predictor.sample import Sample
+from predictor.diffusion.diffuser import Diffuser
+from predictor.diffusion.row import Row
+from predictor.diffusion.sample import Sample
 from weights.store import Store
 
 

@@ -21,10 +21,10 @@ def main() -> None:
 
 
 def _serve() -> int:
-    from predictor.checkpoint import UnsupportedCheckpoint
+    from predictor.diffusion.checkpoint import UnsupportedCheckpoint
     from predictor.edge import PortInUse, configure_logging
     from predictor.errors import ServingError
-    from predictor.looks import UnusableLook
+    from predictor.looks.looks import UnusableLook
     from predictor.server import UnusableDevice, build_server
     from predictor.settings import read_settings
     from weights.errors import WeightsError

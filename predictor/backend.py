@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.contract import Limits, PictureRequest, read_mix, write_mix
-from predictor.diffuser import Diffuser
-from predictor.engine import Engine
+from predictor.diffusion.diffuser import Diffuser
+from predictor.diffusion.row import Row
+from predictor.engine.engine import Engine
+from predictor.engine.terms import Terms
 from predictor.errors import InvalidInput, ServingError
-from predictor.live import LiveLooks
-from predictor.looks import EMOJI, Looks
+from predictor.looks.live import LiveLooks
+from predictor.looks.looks import EMOJI, Looks
 from predictor.metrics import Metrics
-from predictor.row import Row
-from predictor.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)

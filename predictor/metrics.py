@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from predictor.adapters import MAX_RESIDENT
-from predictor.checkpoint import Checkpoint
 from predictor.contract import NO_LORA, read_mix
-from predictor.diffuser import Diffuser
-from predictor.engine import Engine
-from predictor.sample import Sample
+from predictor.diffusion.adapters import MAX_RESIDENT
+from predictor.diffusion.checkpoint import Checkpoint
+from predictor.diffusion.diffuser import Diffuser
+from predictor.diffusion.sample import Sample
+from predictor.engine.engine import Engine
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 MIX = "mix"

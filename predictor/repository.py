@@ -3,7 +3,7 @@
 from kserve import ModelRepository
 
 from predictor.backend import EngineBackend
-from predictor.looks import EMOJI
+from predictor.looks.looks import EMOJI
 from predictor.model import DiffusionModel
 
 

@@ -10,9 +10,9 @@ from predictor import __version__, contract
 from predictor.backend import EngineBackend
 from predictor.contract import MAX_TIMEOUT, PRIORITIES, Limits
 from predictor.edge import Api, Server, log
-from predictor.engine import Engine
-from predictor.live import LiveLooks
-from predictor.looks import UnusableLook
+from predictor.engine.engine import Engine
+from predictor.looks.live import LiveLooks
+from predictor.looks.looks import UnusableLook
 from predictor.metrics import MeasuredDiffuser, Metrics
 from predictor.repository import LookRepository
 from predictor.settings import Settings

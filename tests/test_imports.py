@@ -32,10 +32,12 @@ def test_import_rules_hold() -> None:
         ("weights", "import predictor.errors", "weights <- predictor <- transformer"),
         ("predictor", "import transformer.pictures", "weights <- predictor <- transformer"),
         ("rollout", "import predictor.contract", "Kubernetes objects only"),
-        ("transformer", "import predictor.engine", "not its engine"),
+        ("transformer", "import predictor.engine.engine", "not its engine"),
         ("transformer", "import weights.store", "without torch"),
         ("transformer", "import torch", "without torch"),
         ("predictor/contract", "import torch", "no torch and no weights"),
+        ("predictor/diffusion", "import predictor.engine.terms", "The model knows no engine"),
+        ("predictor/engine", "import predictor.contract", "know no wire format"),
         ("predictor/contract", "import weights.errors", "no torch and no weights"),
     ],
 )

@@ -32,7 +32,7 @@ def test_a_model_without_loras_is_refused(tmp_path: Path) -> None:
 
 def test_the_predictor_serves_the_shape_of_sd15(tmp_path: Path) -> None:
     """At a tenth of its width; the blocks and their order are those of the true one."""
-    from predictor.diffuser import Diffuser
+    from predictor.diffusion.diffuser import Diffuser
 
     write_model(tmp_path, width=32, text_width=24, text_layers=1)
     diffuser = Diffuser.load(tmp_path / "base")

@@ -9,7 +9,7 @@ import kserve  # noqa: F401, its modules are looked at
 
 FOLDERS = ("/", "/app", "/opt/packages", "/var", "/tmp", os.environ["HOME"])
 MODULES = (
-    "diffusers kiwipiepy kserve predictor.contract predictor.engine torch transformer transformers "
+    "diffusers kiwipiepy kserve predictor.contract predictor.engine.engine torch transformer transformers "
     "weights.store weights.train weights.eval pytest"
 ).split()
 

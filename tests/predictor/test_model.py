@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from predictor.backend import EngineBackend
 from predictor.contract import Limits, PictureRequest
-from predictor.diffuser import Diffuser
-from predictor.engine import Engine
+from predictor.diffusion.diffuser import Diffuser
+from predictor.engine.engine import Engine
 from predictor.errors import DeadlineExceeded, InvalidInput, NotReady, UnknownModel
-from predictor.live import LiveLooks
-from predictor.looks import Looks
+from predictor.looks.live import LiveLooks
+from predictor.looks.looks import Looks
 from predictor.metrics import Metrics
 from predictor.model import DiffusionModel
 from predictor.repository import LookRepository

@@ -1,0 +1,185 @@
+"""The rows being drawn: they join from the queue, take their steps together, and leave as pictures.
+
+Steps, prompts and pictures are batched apart from each other. Whose turn it is says the queue, whether a row
+joins says admission; it doesn't know requests' ways in, nor how anything is computed (the diffuser does).
+"""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+import numpy as np
+
+from predictor.diffusion.diffuser import Diffuser
+from predictor.diffusion.row import Row
+from predictor.diffusion.sample import Sample
+from predictor.engine.admission import BatchLimits, Costs, Verdict, judge, row_seconds
+from predictor.engine.cost_model import Shape
+from predictor.engine.job import Job, place, unet_rows
+from predictor.engine.memory import is_out_of_memory
+from predictor.engine.queue import RowQueue
+from predictor.engine.request import Ticket
+from predictor.engine.worker import Call, Worker
+from predictor.errors import DeadlineExceeded, ServingError
+
+logger = logging.getLogger(__name__)
+
+ENCODED_AT_ONCE = 16
+"""Rows whose prompts are encoded together: those that begin, and some that wait."""
+
+
+class Batch:
+    """Computes in the worker; its state belongs to the event loop, and one task drives it."""
+
+    def __init__(
+        self, diffuser: Diffuser, worker: Worker, limits: BatchLimits, clock: Callable[[], float]
+    ) -> None:
+        """`clock` gives seconds, and is that of the requests' arrival."""
+        self._diffuser = diffuser
+        self._worker = worker
+        self._limits = limits
+        self._clock = clock
+        self._encode: Call[Row, None] = Call(diffuser.encode, lambda rows: ((1, 1), len(rows)))
+        self._begin: Call[Row, Sample] = Call(diffuser.begin, lambda rows: (_shape(rows[0]), len(rows)))
+        self._step: Call[Sample, Sample] = Call(diffuser.step, _step_size)
+        self._decode: Call[Sample, np.ndarray] = Call(
+            diffuser.decode, lambda samples: (_shape(samples[0].row), len(samples))
+        )
+        self.costs = Costs(step=self._step.costs, decode=self._decode.costs)
+        self._jobs: dict[Row, Job] = {}  # all of them, from the moment they leave the queue
+        self._active: list[Job] = []  # those to be stepped, the size whose turn it is in front
+        self._finished: list[Job] = []  # those to be decoded
+
+    def __len__(self) -> int:
+        """Rows that are under way in any way."""
+        return len(self._jobs)
+
+    @property
+    def active(self) -> int:
+        """Rows being denoised."""
+        return len(self._active)
+
+    @property
+    def seconds(self) -> float:
+        """How long the rows here will take yet."""
+        return sum(row_seconds(job.place, self.costs, self._limits.max_batch_size) for job in self._active)
+
+    def row_seconds(self, row: Row) -> float:
+        """How long a row will take, its share of the batch counted."""
+        alone = place(row, row.steps, 0.0, math.inf)
+        return row_seconds(alone, self.costs, self._limits.max_batch_size)
+
+    def share(self, ticket: Ticket) -> bool:
+        """Lets a ticket wait with whoever has the same row drawn already; False where nobody has."""
+        job = self._jobs.get(ticket.row)
+        if job is not None:
+            job.tickets.append(ticket)
+        return job is not None
+
+    def drop_unwanted(self) -> None:
+        """Frees the places of rows that nobody waits for any more."""
+        self._jobs = {row: job for row, job in self._jobs.items() if job.wanted}
+        self._active = [job for job in self._active if job.wanted]
+        self._finished = [job for job in self._finished if job.wanted]
+
+    async def admit(self, queue: RowQueue) -> None:
+        """Takes rows out of the queue as long as they may join, and begins them."""
+        joined = self._choose(queue)
+        if not joined:
+            return
+        rows = [job.row for job in joined]
+        new = [row for row in rows if not self._diffuser.is_encoded(row)]
+        if new:  # with those of rows that wait: they will be wanted soon, and one call costs less than two
+            ahead = (ticket.row for ticket in queue if not self._diffuser.is_encoded(ticket.row))
+            new += islice(ahead, max(0, ENCODED_AT_ONCE - len(new)))
+            await self._worker.each(self._encode, new)
+        samples = await self._worker.each(self._begin, rows)
+        for job, sample in zip(joined, samples, strict=True):
+            if isinstance(sample, Exception):
+                self._end(job, sample)
+            else:
+                job.sample = sample
+                self._active.append(job)
+        self.drop_unwanted()
+
+    async def step(self) -> None:
+        """One step for the rows of the size whose turn it is."""
+        if not self._active:
+            return
+        shape = _shape(self._active[0].row)
+        turn = [job for job in self._active if _shape(job.row) == shape]
+        samples = await self._worker.each(self._step, [job.begun for job in turn])
+        self._active = [job for job in self._active if job not in turn]
+        for job, sample in zip(turn, samples, strict=True):
+            if isinstance(sample, Exception):
+                self._end(job, sample)
+            elif sample.finished:
+                self._finished.append(job)
+            else:
+                self._active.append(job)
+
+    async def decode(self) -> None:
+        """Delivers the pictures of rows that have taken their last step."""
+        self.drop_unwanted()
+        done, self._finished = self._finished, []
+        if done:
+            pictures = await self._worker.each(self._decode, [job.begun for job in done])
+            for job, picture in zip(done, pictures, strict=True):
+                self._end(job, picture)
+
+    def clear(self) -> None:
+        """Forgets all rows."""
+        self._jobs.clear()
+        self._active.clear()
+        self._finished.clear()
+
+    def _choose(self, queue: RowQueue) -> list[Job]:
+        batch = [job.place for job in self._active]
+        limits = self._limits.within(self._step.memory.size)
+        now = self._clock()
+        joined: list[Job] = []
+        passed_over: set[tuple[str, int]] = set()
+        while (ticket := queue.head(now, passed_over)) is not None:
+            request, row = ticket.request, ticket.row
+            candidate = place(row, row.steps, request.arrived, request.deadline)
+            match judge(candidate, batch, self.costs, limits, now):
+                case Verdict.JOIN:
+                    work = row.steps * unet_rows(row) * row.height * row.width
+                    job = self._jobs[row] = Job(row, queue.take(ticket, work))
+                    joined.append(job)
+                    batch.append(candidate)
+                case Verdict.LET_PASS:
+                    passed_over.add(ticket.line)
+                case Verdict.HOPELESS:
+                    request.fail(DeadlineExceeded(f"cannot be done within {request.terms.timeout:g} s"))
+                    queue.discard(request)
+                case Verdict.WAIT:
+                    break
+        return joined
+
+    def _end(self, job: Job, result: np.ndarray | Exception) -> None:
+        """Takes leave of a row; who wants the same one from now on has it drawn anew."""
+        self._jobs.pop(job.row, None)
+        if isinstance(result, Exception):
+            job.fail(_answer(result))
+        else:
+            job.deliver(result)
+
+
+def _shape(row: Row) -> Shape:
+    return row.height, row.width
+
+
+def _step_size(samples: Sequence[Sample]) -> tuple[Shape, int]:
+    return _shape(samples[0].row), sum(unet_rows(sample.row) for sample in samples)
+
+
+def _answer(error: Exception) -> ServingError:
+    """What the caller may know of a failure in the computation; the rest goes to the log."""
+    if isinstance(error, ServingError):
+        return error
+    logger.error("a row could not be drawn", exc_info=error)
+    if is_out_of_memory(error):
+        return ServingError("the device has not enough memory for a picture of this size")
+    return ServingError("the picture could not be drawn")

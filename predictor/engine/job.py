@@ -1,0 +1,66 @@
+"""One picture under way, and all who wait for it: equal rows share one computation.
+
+It doesn't know batches, costs, or how it is drawn.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from predictor.diffusion.row import Row
+from predictor.diffusion.sample import Sample
+from predictor.engine.admission import Place
+from predictor.engine.request import Ticket
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A row that has left the queue. `sample` is there once it has begun."""
+
+    row: Row
+    tickets: list[Ticket]
+    sample: Sample | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody still waits for it."""
+        return any(ticket.wanted for ticket in self.tickets)
+
+    @property
+    def begun(self) -> Sample:
+        """Its sample, once it has begun."""
+        assert self.sample is not None
+        return self.sample
+
+    @property
+    def place(self) -> Place:
+        """What admission needs to know of it: of those who wait, the most impatient one counts."""
+        waiting = [ticket.request for ticket in self.tickets if ticket.wanted]
+        left = self.row.steps if self.sample is None else self.sample.table.calls - self.sample.call
+        return place(
+            self.row,
+            left,
+            min((request.arrived for request in waiting), default=math.inf),
+            min((request.deadline for request in waiting), default=math.inf),
+        )
+
+    def deliver(self, picture: np.ndarray) -> None:
+        """Gives everybody the picture, uint8 [H, W, 3]."""
+        for ticket in self.tickets:
+            ticket.request.deliver(ticket.index, picture)
+
+    def fail(self, error: Exception) -> None:
+        """Ends the requests of everybody with an error."""
+        for ticket in self.tickets:
+            ticket.request.fail(error)
+
+
+def place(row: Row, steps: int, arrived: float, deadline: float) -> Place:
+    """A row with so many steps left as admission sees it."""
+    return Place((row.height, row.width), unet_rows(row), steps, arrived, deadline)
+
+
+def unet_rows(row: Row) -> int:
+    """What a row costs in a step: two UNet rows with guidance, one without."""
+    return 2 if row.guidance > 1 else 1

@@ -1,0 +1,111 @@
+"""The one thread that computes: every call is timed and watched, and bisected when it fails.
+
+It doesn't know what is computed, nor whose rows these are.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+
+from predictor.engine.cost_model import CostModel, Shape
+from predictor.engine.memory import MemoryLimit, is_out_of_memory
+from predictor.engine.watchdog import Watchdog
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Item, Result]):
+    """One kind of call, over a list of items of one shape; a failed call must have changed none of them.
+
+    `work` gives a result an item, or an exception in place of one. `measure` gives the shape in pixels, and
+    how many rows the items are together.
+    """
+
+    work: Callable[[Sequence[Item]], Sequence[Result | Exception]]
+    measure: Callable[[Sequence[Item]], tuple[Shape, int]]
+    costs: CostModel = field(default_factory=CostModel)
+    memory: MemoryLimit = field(default_factory=MemoryLimit)
+
+    def load(self, items: Sequence[Item]) -> int:
+        """What the memory's limit is counted in: rows times pixels."""
+        (height, width), rows = self.measure(items)
+        return rows * height * width
+
+
+class Worker:
+    """Calls come one after the other, in the order they were asked for."""
+
+    def __init__(self, threads: int | None, watchdog: Watchdog, clock: Callable[[], float]) -> None:
+        """threads: torch's CPU threads; None: as the process has it."""
+        self._watchdog = watchdog
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(
+            max_workers=1,
+            thread_name_prefix="diffuser",
+            initializer=torch.set_num_threads,
+            initargs=(threads or torch.get_num_threads(),),
+        )
+
+    async def stop(self) -> None:
+        """Waits for the call under way."""
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+
+    async def compute(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Runs anything between two calls."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._watched, work, *arguments)
+
+    async def each(self, call: Call[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
+        """One result an item; one that fails leaves the others theirs. At once, as far as memory allows."""
+        timings: list[tuple[Shape, int, float]] = []
+        results = await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._run, call, list(items), timings
+        )
+        for timing in timings:  # here, where the costs are also read
+            call.costs.observe(*timing)
+        return results
+
+    def _watched(self, work: Callable[..., Result], *arguments: object) -> Result:
+        with self._watchdog.watch():
+            return work(*arguments)
+
+    def _run(
+        self, call: Call[Item, Result], items: list[Item], timings: list[tuple[Shape, int, float]]
+    ) -> list[Result | Exception]:
+        """In parts that fit the memory, a row at least."""
+        results: list[Result | Exception] = []
+        while items:
+            count = len(items)
+            while count > 1 and not call.memory.allows(call.load(items[:count])):
+                count -= 1
+            part = self._attempt(call, items[:count], timings)
+            results += part
+            items = items[count:]
+        return results
+
+    def _attempt(
+        self, call: Call[Item, Result], items: list[Item], timings: list[tuple[Shape, int, float]]
+    ) -> list[Result | Exception]:
+        shape, rows = call.measure(items)
+        known = call.costs.has_seen(shape, rows)
+        try:
+            with self._watchdog.watch(call.costs.seconds(shape, rows) if known else None):
+                began = self._clock()
+                results = list(call.work(items))
+                timings.append((shape, rows, self._clock() - began))
+            call.memory.went_well(call.load(items))
+            return results
+        except Exception as error:
+            if len(items) == 1:
+                return [error]
+            out_of_memory = is_out_of_memory(error)
+        if out_of_memory:  # outside the handler, where the failed call's tensors are gone
+            torch.cuda.empty_cache()
+            call.memory.ran_out(call.load(items))
+        half = len(items) // 2
+        return self._attempt(call, items[:half], timings) + self._attempt(call, items[half:], timings)

@@ -1,0 +1,163 @@
+import math
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from predictor.engine.admission import (
+    MIN_GAIN,
+    BatchLimits,
+    Costs,
+    Place,
+    Verdict,
+    judge,
+    round_seconds,
+    row_seconds,
+)
+from predictor.engine.cost_model import CostModel, Line
+
+SMALL, LARGE = (64, 64), (128, 64)
+
+
+FREE = Line(0.0, 0.0)
+
+
+def costs(step: Line, decode: Line = FREE) -> Costs:
+    """Known exactly, of both shapes: the large one takes twice as long."""
+    found = Costs(CostModel(), CostModel())
+    for model, line in ((found.step, step), (found.decode, decode)):
+        for rows in (1, 2) * 6:
+            model.observe(SMALL, rows, line(rows))
+            model.observe(LARGE, rows, 2 * line(rows))
+    return found
+
+
+def row(steps: int = 10, **fields) -> Place:
+    return Place(**{"shape": SMALL, "width": 1, "steps": steps, "arrived": 0.0, **fields})
+
+
+def joined(line: Line, one: Place, most: int = 100) -> int:
+    """How many equal rows a batch takes."""
+    batch: list[Place] = []
+    known = costs(line)
+    while judge(one, batch, known, BatchLimits(most), 0.0) is Verdict.JOIN:
+        batch.append(one)
+    return len(batch)
+
+
+positive = st.floats(1e-3, 1)
+rows = st.builds(
+    row,
+    steps=st.integers(1, 50),
+    shape=st.sampled_from([SMALL, LARGE]),
+    width=st.integers(1, 2),
+    arrived=st.floats(-5, 0),
+    deadline=st.one_of(st.just(math.inf), st.floats(0, 60)),
+)
+
+
+@settings(deadline=None)
+@given(a=positive, b=positive, batch=st.lists(rows, max_size=8), one=rows, most=st.integers(1, 8))
+def test_user_limits_come_first(a, b, batch, one, most):
+    known = costs(Line(a, b))
+    verdict = judge(one, batch, known, BatchLimits(most), 0.0)
+    if len(batch) >= most:
+        assert verdict in (Verdict.WAIT, Verdict.HOPELESS)
+    if not batch:  # nothing else could free the batch for it
+        assert verdict in (Verdict.JOIN, Verdict.HOPELESS)
+
+
+@settings(deadline=None)
+@given(a=positive, b=positive, width=st.integers(1, 2))
+def test_a_batch_grows_as_long_as_a_row_adds_throughput(a, b, width):
+    """Of equal rows, where joining early is worth nothing in itself (b < a)."""
+    assume(b <= 0.99 * a)
+    line = Line(a, b)
+    count = joined(line, row(width=width))
+
+    def gain(rows: int) -> float:
+        return (rows + 1) / line((rows + 1) * width) * line(rows * width) / rows - 1
+
+    assert count == 1 or gain(count - 1) >= MIN_GAIN * (1 - 1e-9)
+    assert gain(count) < MIN_GAIN * (1 + 1e-9)
+
+
+def test_where_calls_cost_nothing_of_themselves_equal_rows_go_one_after_the_other():
+    assert joined(Line(0.1, 0.0), row()) == 1
+
+
+def test_where_rows_cost_nothing_the_users_limit_is_the_only_one():
+    assert joined(Line(0.0, 0.1), row()) == 100
+
+
+def test_beyond_the_cap_a_short_row_still_joins_long_ones():
+    known, limits = costs(Line(0.1, 0.0)), BatchLimits(8)
+    long = row(steps=50)
+    assert judge(row(steps=50), [long], known, limits, 0.0) is Verdict.WAIT
+    assert judge(row(steps=2), [long], known, limits, 0.0) is Verdict.JOIN
+    assert judge(row(steps=2), [row(steps=1)], known, limits, 0.0) is Verdict.WAIT
+
+
+def test_every_size_is_a_batch_of_its_own():
+    known, limits = costs(Line(0.1, 0.0)), BatchLimits(8)
+    assert judge(row(shape=LARGE), [row()], known, limits, 0.0) is Verdict.JOIN
+    assert judge(row(shape=LARGE), [row(), row(shape=LARGE)], known, limits, 0.0) is Verdict.WAIT
+
+
+@settings(deadline=None)
+@given(a=positive, b=positive, batch=st.lists(rows, min_size=1, max_size=6), one=rows)
+def test_no_row_costs_another_its_deadline(a, b, batch, one):
+    known = costs(Line(a, b), Line(b, a))
+    verdict = judge(one, batch, known, BatchLimits(8), 0.0)
+    if verdict is not Verdict.JOIN:
+        return
+    grown = [*batch, one]
+    for other in batch:
+        for group in (batch, grown):
+            decoding = sum(
+                known.decode.seconds(place.shape, 1) for place in group if place.steps <= other.steps
+            )
+            late = other.steps * round_seconds(group, known) + decoding > other.deadline
+            if group is batch and late:
+                break  # it was late before
+            assert not late
+
+
+def test_a_row_that_cannot_keep_its_deadline_lets_others_pass_or_ends():
+    known, limits = costs(Line(0.1, 0.1)), BatchLimits(8)
+    batch = [row(steps=50)] * 4
+    assert judge(row(steps=10, deadline=6.5), batch, known, limits, 0.0) is Verdict.JOIN
+    assert judge(row(steps=10, deadline=5.5), batch, known, limits, 0.0) is Verdict.LET_PASS
+    assert judge(row(steps=10, deadline=1.9), batch, known, limits, 0.0) is Verdict.HOPELESS
+    assert judge(row(steps=10, deadline=5.5), [], known, limits, 0.0) is Verdict.JOIN
+    assert judge(row(steps=10, deadline=5.5), [], known, limits, 4.0) is Verdict.HOPELESS
+
+
+def test_what_nobody_knows_yet_is_no_reason_to_refuse():
+    unknown = Costs(CostModel(), CostModel())
+    assert judge(row(deadline=0.001), [row()] * 3, unknown, BatchLimits(8), 0.0) is Verdict.JOIN
+
+
+def test_a_batch_does_not_grow_beyond_max_latency_but_late_rows_keep_nobody_out():
+    known, limits = costs(Line(0.1, 0.1)), BatchLimits(8, max_latency=4.5)
+    one = row(steps=10)
+    assert judge(one, [one] * 2, known, limits, 0.0) is Verdict.JOIN  # 4 s
+    assert judge(one, [one] * 3, known, limits, 0.0) is Verdict.WAIT  # 5 s
+    assert judge(one, [one] * 4, known, limits, 0.0) is Verdict.JOIN  # they are late already
+    assert judge(one, [row(steps=10, arrived=-3.0)], known, limits, 0.0) is Verdict.JOIN
+    assert judge(one, [row(steps=10, arrived=-2.0)], known, limits, 0.0) is Verdict.WAIT
+
+
+def test_a_batch_does_not_grow_beyond_the_memory():
+    known = costs(Line(0.1, 0.1))
+    limits = BatchLimits(8).within(3 * 64 * 64)
+    assert judge(row(), [row()] * 2, known, limits, 0.0) is Verdict.JOIN
+    assert judge(row(), [row()] * 3, known, limits, 0.0) is Verdict.WAIT
+    assert judge(row(shape=LARGE, width=2), [row()] * 2, known, limits, 0.0) is Verdict.JOIN  # one at least
+    assert BatchLimits(8).within(None) == BatchLimits(8)
+
+
+@pytest.mark.parametrize(("most", "wanted"), [(1, 10 * 0.3 + 0.4), (4, 10 * 0.6 / 4 + 0.7 / 4)])
+def test_a_row_takes_its_part_of_a_full_batch(most, wanted):
+    known = costs(Line(0.1, 0.2), Line(0.1, 0.3))
+    assert row_seconds(row(), known, most) == pytest.approx(wanted)

@@ -1,0 +1,251 @@
+"""The queue, admission, the cost model and the batch together, in virtual time; the thread is left out."""
+
+import asyncio
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from predictor.diffusion.row import Row
+from predictor.engine.admission import BatchLimits
+from predictor.engine.batch import Batch
+from predictor.engine.cost_model import Line
+from predictor.engine.queue import RowQueue
+from predictor.engine.request import Request, Ticket
+from predictor.engine.terms import Terms
+from tests.predictor.engine.recorder import Sample, make_row
+
+DECODE = Line(0.02, 0.03)
+
+
+@dataclass
+class World:
+    """A clock, and a diffuser whose calls move it: exactly t(B) for every step and every decoding."""
+
+    step_line: Line
+    now: float = 0.0
+    encoded: set[str] = field(default_factory=set)
+    batches: list[list[int]] = field(default_factory=list)
+    begun: list[tuple[float, int]] = field(default_factory=list)
+    ended: dict[int, float] = field(default_factory=dict)
+    encodings: list[int] = field(default_factory=list)
+
+    def clock(self) -> float:
+        return self.now
+
+    def seconds(self, line: Line, row: Row, rows: int) -> float:
+        return line(rows) * row.height / 16
+
+    def is_encoded(self, row):
+        return row.prompt in self.encoded
+
+    def encode(self, rows):
+        self.encodings.append(len(rows))
+        self.encoded |= {row.prompt for row in rows}
+        return [None] * len(rows)
+
+    def begin(self, rows):
+        assert all(self.is_encoded(row) for row in rows)
+        self.begun += [(self.now, row.seed) for row in rows]
+        return [Sample(row) for row in rows]
+
+    def step(self, samples):
+        width = sum(2 if sample.row.guidance > 1 else 1 for sample in samples)
+        self.now += self.seconds(self.step_line, samples[0].row, width)
+        self.batches.append([sample.row.seed for sample in samples])
+        for sample in samples:
+            sample.call += 1
+        return samples
+
+    def decode(self, samples):
+        for size in {sample.row.height for sample in samples}:
+            assert size == samples[0].row.height
+        self.now += self.seconds(DECODE, samples[0].row, len(samples))
+        for sample in samples:
+            self.ended[sample.row.seed] = self.now
+        return [np.full((2, 2, 3), sample.row.seed % 256, np.uint8) for sample in samples]
+
+    async def each(self, call, items):
+        """In place of the worker's thread."""
+        shape, rows = call.measure(items)
+        began = self.now
+        results = call.work(items)
+        call.costs.observe(shape, rows, self.now - began)
+        return results
+
+
+async def simulate(world, asked, limits, *, taught=True):
+    """Runs until every request has ended. `asked`: arrival, rows, terms."""
+    batch = Batch(world, world, limits, world.clock)
+    queue = RowQueue(1000)
+    if taught:
+        for size in (16, 32):
+            for rows in (1, 2) * 6:
+                batch.costs.step.observe((size, size), rows, world.step_line(rows) * size / 16)
+                batch.costs.decode.observe((size, size), rows, DECODE(rows) * size / 16)
+    coming = sorted(asked, key=lambda one: one[0])
+    requests = []
+    while coming or len(queue) or len(batch):
+        if not (len(queue) or len(batch)):
+            world.now = max(world.now, coming[0][0])
+        while coming and coming[0][0] <= world.now:
+            arrived, rows, terms = coming.pop(0)
+            request = Request(tuple(rows), terms, arrived, asyncio.get_running_loop().create_future())
+            requests.append(request)
+            tickets = [Ticket(request, index) for index in range(len(rows))]
+            new = [ticket for ticket in tickets if not batch.share(ticket)]
+            if new:
+                assert queue.make_room(new) == []
+                queue.push(new)
+        for request in requests:  # as the engine's timeout does
+            if request.deadline < world.now and not request.reply.done():
+                request.reply.cancel()
+                queue.discard(request)
+        batch.drop_unwanted()
+        await batch.admit(queue)
+        await batch.step()
+        await batch.decode()
+    return requests
+
+
+asked = st.lists(
+    st.tuples(
+        st.floats(0, 20),  # arrival
+        st.lists(st.tuples(st.integers(1, 12), st.sampled_from([1.0, 2.0])), min_size=1, max_size=3),
+        st.sampled_from([16, 16, 32]),
+        st.sampled_from("ab"),
+        st.integers(-1, 1),
+        st.one_of(st.none(), st.floats(0.1, 30)),
+    ),
+    max_size=15,
+)
+step_lines = st.builds(Line, a=st.floats(0.001, 0.3), b=st.floats(0.001, 0.3))
+
+
+def made(asked):
+    """Requests with rows of different seeds."""
+    numbers = iter(range(1000))
+    return [
+        (
+            arrived,
+            [
+                make_row(seed=next(numbers), steps=steps, guidance=guidance, height=size, width=size)
+                for steps, guidance in rows
+            ],
+            Terms(timeout, priority, tenant),
+        )
+        for arrived, rows, size, tenant, priority, timeout in asked
+    ]
+
+
+@settings(deadline=None)
+@given(asked=asked, line=step_lines, most=st.integers(1, 6), max_latency=st.sampled_from([math.inf, 3.0]))
+def test_none_lost_none_over_the_maximum_deadlines_kept_order_kept(asked, line, most, max_latency):
+    world, asked = World(line), made(asked)
+    requests = asyncio.run(simulate(world, asked, BatchLimits(most, max_latency)))
+    assert len(requests) == len(asked)
+    assert all(len(batch) <= most for batch in world.batches)
+    began = {seed: when for when, seed in world.begun}
+    for request in requests:
+        assert request.reply.done()
+        seeds = [row.seed for row in request.rows]
+        if request.reply.cancelled() or request.reply.exception():
+            assert request.terms.timeout is not None
+            continue
+        assert request.reply.result()[:, 0, 0, 0].tolist() == seeds
+        for row in request.rows:
+            assert sum(batch.count(row.seed) for batch in world.batches) == row.steps
+    for request in requests:  # what was begun at all was ready in time
+        for row in request.rows:
+            if row.seed in world.ended:
+                assert world.ended[row.seed] <= request.deadline + 1e-6
+    for tenant, priority in {(request.terms.tenant, request.terms.priority) for request in requests}:
+        same = [r for r in requests if (r.terms.tenant, r.terms.priority) == (tenant, priority)]
+        starts = [began[row.seed] for request in same for row in request.rows if row.seed in began]
+        assert starts == sorted(starts)
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    line=st.builds(Line, a=st.floats(0.1, 0.5), b=st.floats(0.1, 0.5)),
+    most=st.integers(1, 4),
+    steps=st.integers(1, 12),
+)
+def test_nobody_starves_beside_endless_urgent_rows(line, most, steps):
+    """More arrives than can be drawn, all of it more urgent; the one row is drawn all the same."""
+    gap = line(2)  # and each row takes 8 of them alone
+    endless = [
+        (number * gap, [make_row(seed=number, steps=8)], Terms(priority=3, tenant="ab"[number % 2]))
+        for number in range(int(80 / gap))
+    ]
+    world = World(line)
+    poor = (0.0, [make_row(seed=999, steps=steps)], Terms(priority=-3, tenant="a"))
+    asyncio.run(simulate(world, [poor, *endless], BatchLimits(most)))
+    assert 999 in world.ended
+    order = [seed for _, seed in world.begun]
+    # of its tenant only those overtook it that came within a minute: six levels of ten seconds
+    overtook = [seed * gap for seed in order[: order.index(999)] if seed % 2 == 0]
+    assert max(overtook, default=0.0) <= 60 + 1e-6
+
+
+def test_equal_rows_share_one_computation_and_part_without_harm():
+    async def main() -> None:
+        world = World(Line(0.1, 0.1))
+        batch, queue = Batch(world, world, BatchLimits(4), world.clock), RowQueue(10)
+        row = make_row(seed=7, steps=3)
+        first, second, third = (
+            Request((row,), Terms(), 0.0, asyncio.get_running_loop().create_future()) for _ in range(3)
+        )
+        queue.push([Ticket(first, 0)])
+        queue.push([Ticket(second, 0)])
+        assert len(queue) == 1
+        await batch.admit(queue)
+        assert len(queue) == 0
+        await batch.step()
+        assert batch.share(Ticket(third, 0))  # one that comes while it's being drawn
+        first.reply.cancel()
+        batch.drop_unwanted()
+        assert batch.active == 1
+        for _ in range(2):
+            await batch.step()
+        await batch.decode()
+        assert second.reply.result()[0, 0, 0, 0] == third.reply.result()[0, 0, 0, 0] == 7
+        assert world.batches == [[7]] * 3
+        assert len(batch) == 0
+        assert not batch.share(Ticket(third, 0))
+
+    asyncio.run(main())
+
+
+def test_a_row_leaves_within_one_step_once_nobody_wants_it():
+    async def main() -> None:
+        world = World(Line(0.1, 0.1))
+        batch, queue = Batch(world, world, BatchLimits(4), world.clock), RowQueue(10)
+        row = make_row(seed=7, steps=3)
+        two = [Request((row,), Terms(), 0.0, asyncio.get_running_loop().create_future()) for _ in range(2)]
+        for request in two:
+            queue.push([Ticket(request, 0)])
+        await batch.admit(queue)
+        await batch.step()
+        for request in two:
+            request.reply.cancel()
+        batch.drop_unwanted()
+        assert (batch.active, len(batch)) == (0, 0)
+
+    asyncio.run(main())
+
+
+def test_prompts_of_waiting_rows_are_encoded_with_those_that_begin():
+    world = World(Line(0.1, 0.1))
+    asked = [(0.0, [make_row(seed=number, prompt=str(number), steps=2)], Terms()) for number in range(20)]
+    asyncio.run(simulate(world, asked, BatchLimits(2)))
+    assert world.encodings == [16, 4]
+
+
+def test_pictures_that_are_ready_together_are_decoded_in_one_call():
+    world = World(Line(0.001, 0.1))
+    asked = [(0.0, [make_row(seed=number, steps=2) for number in range(4)], Terms())]
+    asyncio.run(simulate(world, asked, BatchLimits(8)))
+    assert len(set(world.ended.values())) == 1
