@@ -71,6 +71,10 @@ class KnativeService(Service):
         """By equal bounds of the autoscaler."""
         self.scale(predictor=(pods, pods), transformer=(pods, pods))
 
+    def bound(self, least: int, most: int) -> None:
+        """One request at once for each predictor pod; one transformer."""
+        self.scale(predictor=(least, most), transformer=(1, 1), target=1)
+
     def ask_for_canary(self, model: dict[str, Any], percent: int) -> None:
         """By the one InferenceService: its newest revision is the canary."""
         self.patch({"spec": {"predictor": {"canaryTrafficPercent": percent, "model": model}}})

@@ -52,6 +52,10 @@ class Service(ABC):
         """The components with pods of their own, those that others depend on first."""
 
     @abstractmethod
+    def bound(self, least: int, most: int) -> None:
+        """Let the mode's autoscaler choose, so that a few requests at once are enough for `most` predictor pods."""
+
+    @abstractmethod
     def hold(self, pods: int) -> None:
         """Have so many pods of each part, whatever the load."""
 

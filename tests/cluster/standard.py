@@ -82,8 +82,12 @@ class StandardService(Service):
     def repair(self, model: dict[str, Any]) -> None:
         """Nothing: the canary went with all that was wrong in it."""
 
+    def bound(self, least: int, most: int) -> None:
+        """Of the HorizontalPodAutoscaler, which goes by the CPU."""
+        self.patch({"spec": {"predictor": {"minReplicas": least, "maxReplicas": most}}})
+
     def hold(self, pods: int) -> None:
         """By equal bounds of the autoscaler."""
-        self.patch({"spec": {"predictor": {"minReplicas": pods, "maxReplicas": pods}}})
+        self.bound(pods, pods)
         until(f"{pods} pods are ready", lambda: len(self.ready_pods("predictor")) == pods, START_S)
         self.wait()

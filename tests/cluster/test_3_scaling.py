@@ -10,18 +10,20 @@ from tests.cluster.load import Load, burst, failed
 from tests.cluster.modes import only_knative
 from tests.cluster.questions import LIGHT
 from tests.cluster.report import Section
-from tests.cluster.service import START_S
+from tests.cluster.service import START_S, Service
 
-pytestmark = [pytest.mark.cluster, only_knative]
+pytestmark = pytest.mark.cluster
 
 TO_ZERO_S = 420.0
-"""Knative's window without a request, its grace period, and the pods' own orderly end."""
+"""Knative's window without a request, its grace period, and the pods' own orderly end; or the autoscaler's five
+minutes without load in Standard mode."""
 
 
 def none_left(service: KnativeService, *components: str) -> bool:
     return not any(service.pods(component) for component in components)
 
 
+@only_knative
 def test_scale_to_zero(emoji: KnativeService, evidence: Section) -> None:
     """No pods without requests; the first request after that succeeds: the cold start, measured"""
     ingress = emoji.ingress()
@@ -48,9 +50,9 @@ def test_scale_to_zero(emoji: KnativeService, evidence: Section) -> None:
         emoji.hold(1)
 
 
-def test_scale_out(emoji: KnativeService, evidence: Section) -> None:
+def test_scale_out(emoji: Service, evidence: Section) -> None:
     """More than one request at once brings a second predictor pod; without load it goes again"""
-    emoji.scale(predictor=(1, 3), transformer=(1, 1), target=1)
+    emoji.bound(1, 2)
     until("one predictor pod", lambda: len(emoji.ready_pods("predictor")) == 1, TO_ZERO_S)
     ingress = emoji.ingress()
     with Load(ingress, LIGHT, at_once=3) as load:
@@ -61,6 +63,9 @@ def test_scale_out(emoji: KnativeService, evidence: Section) -> None:
     assert failed(load.outcomes) == []
     evidence.fact("predictor pods under load", sorted(pods))
     began = time.monotonic()
-    until("one pod is left", lambda: len(emoji.pods("predictor")) == 1, TO_ZERO_S)
-    evidence.fact("end of the load to one pod, s", round(time.monotonic() - began, 1))
+    with Load(ingress, LIGHT, rate=0.1) as load:  # so that the pod that goes has requests to lose
+        until("one pod is left", lambda: len(emoji.pods("predictor")) == 1, TO_ZERO_S)
+        evidence.fact("end of the load to one pod, s", round(time.monotonic() - began, 1))
+    evidence.load("a request every ten seconds meanwhile", load.outcomes)
+    assert failed(load.outcomes) == []
     emoji.hold(1)
