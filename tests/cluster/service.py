@@ -53,7 +53,7 @@ class Service(ABC):
 
     @abstractmethod
     def bound(self, least: int, most: int) -> None:
-        """Let the mode's autoscaler choose, so that a few requests at once are enough for `most` predictor pods."""
+        """Let the mode's autoscaler choose, so that few requests at once ask for `most` predictors."""
 
     @abstractmethod
     def hold(self, pods: int) -> None:

@@ -15,8 +15,8 @@ from tests.cluster.service import START_S, Service
 pytestmark = pytest.mark.cluster
 
 TO_ZERO_S = 420.0
-"""Knative's window without a request, its grace period, and the pods' own orderly end; or the autoscaler's five
-minutes without load in Standard mode."""
+"""Knative's window without a request, its grace period, and the pods' own orderly end; or the
+five minutes that a HorizontalPodAutoscaler waits."""
 
 
 def none_left(service: KnativeService, *components: str) -> bool:
