@@ -17,3 +17,6 @@ LIGHT = [
     )
 ]
 """For loads: few steps and no guidance, a fifth of a usual picture's work."""
+
+LONG = [Question(question.prompt, question.seed, steps=30) for question in LIGHT]
+"""With guidance and more steps than usual: seconds each, so that a pod can be met while it draws."""

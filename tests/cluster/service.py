@@ -6,6 +6,7 @@ under test. What differs between the modes is in knative.py and standard.py.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ KSERVE = "serving.kserve.io/v1beta1"
 NAME = "emoji"
 RUNTIME = "emoji-diffusion"
 WEIGHTS_JOB = Path(__file__).with_name("weights_job.py")
+PREDICTOR_PORT = 8080
 START_S = 600.0
 """How long a new revision may take: a cold import, weights and a warm-up picture on a busy machine."""
 
@@ -92,6 +94,14 @@ class Service(ABC):
             if pod.metadata.deletion_timestamp is None
             and any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or [])
         ]
+
+    def drawing(self, pod: str) -> int:
+        """How many pictures a predictor's pod is drawing."""
+        metrics = self.cluster.core.connect_get_namespaced_pod_proxy_with_path(
+            f"{pod}:{PREDICTOR_PORT}", self.namespace, "metrics"
+        )
+        (rows,) = re.findall(r"^emoji_active_rows (\S+)$", metrics, re.MULTILINE)
+        return int(float(rows))
 
     def patch(self, change: dict[str, Any], name: str = NAME) -> None:
         """Merge a change into the InferenceService."""

@@ -8,13 +8,16 @@ from kubernetes import client
 from kubernetes.client import ApiException
 
 from tests.cluster.cluster import until
-from tests.cluster.load import Load, Outcome, burst, failed, quantile
-from tests.cluster.questions import LIGHT
+from tests.cluster.load import Load, Outcome, failed
+from tests.cluster.questions import LONG
 from tests.cluster.report import Section
 from tests.cluster.service import START_S, Service
 
 pytestmark = pytest.mark.cluster
 
+
+AT_ONCE = 2
+"""As many requests as predictor pods are always under way."""
 
 NOTICED_S = 5.0
 """How long a gateway may go on sending requests to a pod that is gone without a word."""
@@ -29,14 +32,6 @@ def two_pods(deployed: Service) -> Iterator[Service]:
     deployed.hold(1)
 
 
-@pytest.fixture
-def rate(two_pods: Service) -> float:
-    """A third of what one pod can do alone, in requests a second."""
-    alone = burst(two_pods.ingress(), LIGHT, 6, 1)
-    assert failed(alone) == []
-    return 0.3 / quantile(alone, 0.5)
-
-
 def settle(service: Service) -> None:
     """Until each part has two ready pods and no other."""
     for component in service.parts:
@@ -49,19 +44,25 @@ def settle(service: Service) -> None:
         )
 
 
-def test_killed_predictor(two_pods: Service, rate: float, evidence: Section) -> None:
+def until_it_draws(service: Service, pod: str) -> int:
+    """How many pictures a pod is drawing, as soon as it draws any."""
+    return int(until(f"{pod} draws", lambda: service.drawing(pod), 120, every=0.05))
+
+
+def test_killed_predictor(two_pods: Service, evidence: Section) -> None:
     """A predictor pod is killed without grace under load: 0 requests lost, where a transformer asks again"""
     killed: list[float] = []
-    with Load(two_pods.ingress(), LIGHT, rate) as load:
+    with Load(two_pods.ingress(), LONG, at_once=AT_ONCE) as load:
         time.sleep(10)
         for _ in range(2):
             victim = two_pods.ready_pods("predictor")[0].metadata.name
+            rows = until_it_draws(two_pods, victim)
             killed.append(load.clock)
             two_pods.cluster.core.delete_namespaced_pod(victim, two_pods.namespace, grace_period_seconds=0)
-            evidence.fact(f"killed at {killed[-1]:.1f} s", victim)
+            evidence.fact(f"killed at {killed[-1]:.1f} s", f"{victim}, which was drawing {rows}")
             settle(two_pods)
             evidence.fact("until two were ready again, s", round(load.clock - killed[-1], 1))
-    evidence.load(f"load of {rate:.2f}/s", load.outcomes)
+    evidence.load(f"load of {AT_ONCE} requests at once", load.outcomes)
     outcomes = load.outcomes
     if "transformer" not in two_pods.parts:
         # It was in the same pod: nobody asks again for what that pod had under way. All else must succeed.
@@ -75,16 +76,18 @@ def struck(outcome: Outcome, killed: float) -> bool:
     return outcome.sent - NOTICED_S <= killed <= outcome.sent + outcome.took
 
 
-def test_drained_node(two_pods: Service, rate: float, evidence: Section) -> None:
+def test_drained_node(two_pods: Service, evidence: Section) -> None:
     """All pods of the service are evicted one by one, as `kubectl drain` does it: 0 requests lost"""
-    with Load(two_pods.ingress(), LIGHT, rate) as load:
+    with Load(two_pods.ingress(), LONG, at_once=AT_ONCE) as load:
         time.sleep(5)
         for component in two_pods.parts:
             for pod in two_pods.ready_pods(component):
-                evict(two_pods, pod.metadata.name)
-                evidence.fact(f"evicted at {load.clock:.1f} s", pod.metadata.name)
+                name = pod.metadata.name
+                rows = until_it_draws(two_pods, name) if component == "predictor" else AT_ONCE
+                evict(two_pods, name)
+                evidence.fact(f"evicted at {load.clock:.1f} s", f"{name}, with {rows} requests under way")
                 settle(two_pods)
-    evidence.load(f"load of {rate:.2f}/s", load.outcomes)
+    evidence.load(f"load of {AT_ONCE} requests at once", load.outcomes)
     assert failed(load.outcomes) == []
 
 
@@ -105,13 +108,13 @@ def evict(service: Service, pod: str) -> None:
     until(f"{pod} may be evicted", asked, START_S, every=2)
 
 
-def test_sigterm(two_pods: Service, rate: float, evidence: Section) -> None:
+def test_sigterm(two_pods: Service, evidence: Section) -> None:
     """The predictors' processes get SIGTERM with requests in flight: 0 requests lost"""
-    with Load(two_pods.ingress(), LIGHT, rate) as load:
+    with Load(two_pods.ingress(), LONG, at_once=AT_ONCE) as load:
         time.sleep(5)
         for pod in two_pods.ready_pods("predictor"):
             name = pod.metadata.name
-            until("a request is under way", lambda: load.sent > len(load.outcomes), 60, every=0.05)
+            rows = until_it_draws(two_pods, name)
             two_pods.cluster.kubectl(
                 "exec",
                 "-n",
@@ -124,11 +127,10 @@ def test_sigterm(two_pods: Service, rate: float, evidence: Section) -> None:
                 "-c",
                 "kill -TERM 1",
             )
-            under_way = load.sent - len(load.outcomes)
-            evidence.fact(f"SIGTERM at {load.clock:.1f} s", f"{name}, {under_way} requests under way")
+            evidence.fact(f"SIGTERM at {load.clock:.1f} s", f"{name}, which was drawing {rows}")
             until("its container was started again", lambda name=name: restarted(two_pods, name), START_S)
             settle(two_pods)
-    evidence.load(f"load of {rate:.2f}/s", load.outcomes)
+    evidence.load(f"load of {AT_ONCE} requests at once", load.outcomes)
     assert failed(load.outcomes) == []
 
 
