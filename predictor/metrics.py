@@ -19,14 +19,22 @@ ROWS = (1, 2, 4, 8, 16, 32, 64)
 class MeasuredDiffuser(Diffuser):
     """A diffuser that measures each of its steps; one in a process, since metrics are."""
 
-    def __init__(self, checkpoint: Checkpoint, device: str, max_resident_loras: int = MAX_RESIDENT) -> None:
-        super().__init__(checkpoint, device, max_resident_loras)
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str,
+        max_resident_loras: int = MAX_RESIDENT,
+        fixed_rows: int | None = None,
+    ) -> None:
+        super().__init__(checkpoint, device, max_resident_loras, fixed_rows)
         self._seconds = Histogram("emoji_step_seconds", "Time of one denoising step", buckets=SECONDS)
         self._rows = Histogram("emoji_step_rows", "Pictures in one denoising step", buckets=ROWS)
         loras = Gauge("emoji_loras", "Versions of LoRAs that are served")
         loras.set_function(lambda: len(self.adapters))
         resident = Gauge("emoji_resident_loras", "Those of them in the device's memory")
         resident.set_function(lambda: len(self.resident_adapters))
+        padding = Gauge("emoji_padding_share", "Rows of the UNet's calls that are copies, as a share of all")
+        padding.set_function(lambda: self.padding_share)
 
     def step(self, samples: Sequence[Sample]) -> list[Sample]:
         """One denoising step, measured."""

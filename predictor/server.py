@@ -50,7 +50,12 @@ def build_server(settings: Settings) -> Server:
     # same cores put each other to sleep at every small operation: steps took twice as long.
     torch.set_num_threads(1)
     diffuser = MeasuredDiffuser.load(
-        settings.base_dir, device=device, dtype=dtype, max_resident_loras=settings.max_resident_loras
+        settings.base_dir,
+        device=device,
+        dtype=dtype,
+        max_resident_loras=settings.max_resident_loras,
+        # a row with guidance takes two
+        fixed_rows=2 * settings.max_batch_size if settings.determinism == "fixed-bucket" else None,
     )
     for version in sorted(set(looks.current.references.values())):
         try:

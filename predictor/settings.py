@@ -31,6 +31,8 @@ class Settings:
     dtype: str = "auto"
     default_look: str | None = None
     """The LoRA behind the model `emoji`; None: `notoemoji` where the store has it, else the plain base."""
+    determinism: str = "throughput"
+    """fixed-bucket: a picture's bytes are the same whatever is drawn beside it; throughput: nearly so."""
     max_batch_size: int = 8
     max_latency: float = math.inf
     """The batch doesn't grow where it would delay a picture beyond this, counted from its arrival."""
@@ -81,6 +83,7 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
         device=given.device,
         dtype=given.dtype,
         default_look=given.default_look,
+        determinism=given.determinism,
         max_batch_size=given.max_batch_size,
         max_latency=given.max_latency,
         max_queue_rows=given.max_queue_rows,
@@ -129,6 +132,14 @@ def _parser(model_dir: str, default_look: str | None) -> argparse.ArgumentParser
         metavar="LORA",
         help="the LoRA of the model `emoji`: name, name@version or name@alias; none for the plain base "
         "(default: $DEFAULT_LOOK, else notoemoji if the store has it)",
+    )
+
+    model.add_argument(
+        "--determinism",
+        default="throughput",
+        choices=["fixed-bucket", "throughput"],
+        help="fixed-bucket: a seed gives the same bytes whatever is drawn beside it, at the price of calls "
+        "that are always full, with copies where rows are missing (default: %(default)s)",
     )
 
     work = parser.add_argument_group("work and its limits")

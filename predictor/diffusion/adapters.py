@@ -42,7 +42,7 @@ class AdapterPool:
         self._slabs_lock = threading.Lock()
         self._adapters: dict[str, Prepared] = {}
         self._resident: OrderedDict[str, dict[Slab, list[int]]] = OrderedDict()  # used longest ago first
-        self._selected: tuple[Choice, ...] | None = None
+        self._selected: tuple[tuple[Choice, ...], int | None] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,22 +89,30 @@ class AdapterPool:
         self._evict(name)
         self._forget_selection()
 
-    def select(self, choices: Sequence[Choice]) -> None:
+    def pages(self, choice: Choice) -> int:
+        """The pages that a row needs: the ranks of its adapters. Raises KeyError for an unknown one."""
+        return sum(
+            max(map(len, self._adapters[name].pages.values()), default=0) for name, weight in choice if weight
+        )
+
+    def select(self, choices: Sequence[Choice], pages: int | None = None) -> None:
         """Sets the adapters and weights of every row of the next UNet calls.
 
-        Cheapest where rows of one choice stand side by side. Raises KeyError for an unknown adapter.
+        With `pages` each row has a product of its own, of so many pages, whatever the others have: at least
+        `self.pages` of its choice. Without, rows share products and are padded to the one that needs most:
+        cheapest where rows of one choice stand side by side. Raises KeyError for an unknown adapter.
         """
-        wanted = tuple(choices)
+        wanted = tuple(choices), pages
         if wanted == self._selected:
             return
-        rows = [[(name, weight) for name, weight in row if weight] for row in wanted]
+        rows = [[(name, weight) for name, weight in row if weight] for row in choices]
         # Runs of rows with one choice are cut to groups of one length, each with one product.
-        length = math.gcd(*(len(list(run)) for _, run in groupby(rows)))
+        length = 1 if pages is not None else math.gcd(*(len(list(run)) for _, run in groupby(rows)))
         groups = rows[:: max(1, length)]
         self._selected = None  # until all is done
         self._make_resident(dict.fromkeys(name for group in groups for name, _ in group))
         for slab in self._slabs:
-            slab.choose([self._pages(slab, group) for group in groups])
+            slab.choose([self._pages(slab, group) for group in groups], pages or 0)
         self._selected = wanted
 
     def _pages(self, slab: Slab, choice: Iterable[tuple[str, float]]) -> list[Page]:

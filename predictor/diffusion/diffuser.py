@@ -13,7 +13,8 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from predictor.diffusion.adapters import MAX_RESIDENT, AdapterPool, Prepared
+from predictor.diffusion.adapters import MAX_RESIDENT, AdapterPool, Choice, Prepared
+from predictor.diffusion.bucket import Buckets
 from predictor.diffusion.checkpoint import Checkpoint, UnsupportedCheckpoint, read_checkpoint
 from predictor.diffusion.prompts import PromptEncoder
 from predictor.diffusion.row import Row
@@ -45,13 +46,22 @@ class Diffuser:
     max_steps: int  # the scheduler's training timesteps
     solvers: tuple[str, ...]
 
-    def __init__(self, checkpoint: Checkpoint, device: str, max_resident_loras: int = MAX_RESIDENT) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str,
+        max_resident_loras: int = MAX_RESIDENT,
+        fixed_rows: int | None = None,
+    ) -> None:
         """Raises UnsupportedCheckpoint."""
         self._device = torch.device(device)
         self._unet = checkpoint.unet.to(self._device, memory_format=torch.channels_last)
         self._vae = checkpoint.vae.to(self._device, memory_format=torch.channels_last)
-        self._prompts = PromptEncoder(checkpoint.tokenizer, checkpoint.text_encoder.to(self._device))
+        self._prompts = PromptEncoder(
+            checkpoint.tokenizer, checkpoint.text_encoder.to(self._device), apart=fixed_rows is not None
+        )
         self._adapters = AdapterPool(self._unet, max_resident_loras)
+        self._buckets = Buckets(self._compute, self._adapters.pages, fixed_rows) if fixed_rows else None
         try:
             self._solvers = Solvers(checkpoint.scheduler_class, checkpoint.scheduler_config)
         except UnsupportedSolver as error:
@@ -75,13 +85,15 @@ class Diffuser:
         device: str = "cpu",
         dtype: str = "float32",
         max_resident_loras: int = MAX_RESIDENT,
+        fixed_rows: int | None = None,
     ) -> Self:
         """Loads a folder saved by StableDiffusionPipeline: safetensors only, never the network.
 
         device: "cpu", "cuda", "cuda:1"; dtype: "float32", "float16", "bfloat16"; max_resident_loras: see
-        AdapterPool. Raises UnsupportedCheckpoint, which says what is wrong with the folder and the remedy.
+        AdapterPool; fixed_rows: see Buckets, and then a row's bytes don't depend on the others at all.
+        Raises UnsupportedCheckpoint, which says what is wrong with the folder and the remedy.
         """
-        return cls(read_checkpoint(folder, DTYPES[dtype]), device, max_resident_loras)
+        return cls(read_checkpoint(folder, DTYPES[dtype]), device, max_resident_loras, fixed_rows)
 
     def count_tokens(self, text: str) -> int:
         """The tokens of a prompt, without the start and end tokens. From any thread."""
@@ -125,6 +137,13 @@ class Diffuser:
     def resident_adapters(self) -> tuple[str, ...]:
         """Names of the LoRAs on the device, the one used longest ago first. From any thread."""
         return self._adapters.resident
+
+    @property
+    def padding_share(self) -> float:
+        """Of all rows that the UNet has computed, the share that were copies to fill a call. From any
+        thread.
+        """
+        return self._buckets.padding_share if self._buckets is not None else 0.0
 
     def prepare_adapter(self, name: str, tensors: Mapping[str, torch.Tensor]) -> Prepared:
         """Checks a LoRA in canonical layout and makes it ready for `add_prepared`. From any thread.
@@ -191,7 +210,12 @@ class Diffuser:
         tried again in smaller batches.
         """
         stacks = stacked(samples)
-        advance(samples, stacks, self._predict(samples, stacks[:, 0]))
+        predicted = self._predict(samples, stacks[:, 0])
+        if self._buckets is None:
+            advance(samples, stacks, predicted)
+        else:
+            for sample, output in zip(samples, predicted, strict=True):
+                advance([sample], sample.stack[None], output[None])
         return list(samples)
 
     @torch.inference_mode()
@@ -206,6 +230,8 @@ class Diffuser:
         config = self._vae.config
         latents = latents / config.scaling_factor + (config.shift_factor or 0)
         at_once = max(1, DECODE_PIXELS // (samples[0].row.height * samples[0].row.width))
+        if self._buckets is not None:
+            at_once = 1
         pictures: list[np.ndarray | ArithmeticError] = []
         for part in latents.to(self._vae.dtype).split(at_once):
             image = self._vae.decode(part.contiguous(memory_format=torch.channels_last), return_dict=False)[0]
@@ -231,13 +257,12 @@ class Diffuser:
             for place, negative in rows
         ]
         inputs = latents[[place for place, _ in rows]] * numbers[:, 1, None, None, None]
-        self._adapters.select([sample.row.loras for sample in own])
-        output = self._unet(
-            inputs.to(self._unet.dtype, memory_format=torch.channels_last),
+        output = (self._buckets or self._compute)(
+            inputs,
             numbers[:, 0],
-            encoder_hidden_states=torch.stack(states),  # type: ignore[arg-type]
-            return_dict=False,
-        )[0].float()
+            torch.stack(states),  # type: ignore[arg-type]
+            [sample.row.loras for sample in own],
+        )
         number = {row: number for number, row in enumerate(rows)}
         prompted = output[[number[place, False] for place in range(len(samples))]]
         if guided:
@@ -245,6 +270,23 @@ class Diffuser:
             scale = torch.tensor([samples[place].row.guidance for place in guided], device=self._device)
             prompted[guided] = unprompted + scale[:, None, None, None] * (prompted[guided] - unprompted)
         return prompted
+
+    def _compute(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        states: torch.Tensor,
+        choices: Sequence[Choice],
+        pages: int | None = None,
+    ) -> torch.Tensor:
+        self._adapters.select(choices, pages)
+        output = self._unet(
+            latents.to(self._unet.dtype, memory_format=torch.channels_last),
+            timesteps,
+            encoder_hidden_states=states,
+            return_dict=False,
+        )[0]
+        return output.float()
 
     def _table(self, row: Row) -> SolverTable:
         try:

@@ -16,12 +16,19 @@ class PromptEncoder:
     """CLIP tokenizer and text encoder; `encode` belongs to one thread, `count_tokens` to any."""
 
     def __init__(
-        self, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, *, cache_size: int = 512
+        self,
+        tokenizer: CLIPTokenizer,
+        text_encoder: CLIPTextModel,
+        *,
+        cache_size: int = 512,
+        apart: bool = False,
     ) -> None:
+        """apart: each text in a call of its own, so that its states don't depend on the others."""
         self._tokenizer = tokenizer
         self._text_encoder = text_encoder
         self._cache: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._cache_size = cache_size
+        self._apart = apart
         self._tokenizing = Lock()  # the tokenizer keeps its padding and truncation as state
         self._length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
 
@@ -42,8 +49,8 @@ class PromptEncoder:
     def encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """One [tokens, width] tensor a text, in the encoder's dtype and on its device."""
         missing = [text for text in dict.fromkeys(texts) if text not in self._cache]
-        if missing:
-            self._cache.update(zip(missing, self._run(missing), strict=True))
+        for part in [[text] for text in missing] if self._apart else [missing] * bool(missing):
+            self._cache.update(zip(part, self._run(part), strict=True))
         states = [self._cache[text] for text in texts]
         for text in texts:
             self._cache.move_to_end(text)

@@ -85,13 +85,16 @@ class Slab:
         """Makes pages free."""
         self._free += numbers
 
-    def choose(self, groups: Sequence[Sequence[Page]]) -> None:
+    def choose(self, groups: Sequence[Sequence[Page]], at_least: int = 0) -> None:
         """Sets the pages of the calls to come, whose rows are as many groups of one length.
 
-        They are copied: what becomes of the pages afterwards changes nothing.
+        All are padded to the longest, or to `at_least` pages where any are chosen. They are copied: what
+        becomes of the pages afterwards changes nothing.
         """
         rank = max(map(len, groups), default=0)
-        if rank == 0:
+        if rank:
+            rank = max(rank, at_least)
+        else:
             if self._shape is not None:
                 self._shape = None
                 for delta in self._deltas.values():

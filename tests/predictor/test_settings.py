@@ -56,6 +56,7 @@ def test_every_flag_arrives() -> None:
         "device": "cpu",
         "dtype": "bfloat16",
         "default_look": "openmoji@1",
+        "determinism": "fixed-bucket",
         "max_batch_size": 3,
         "max_latency": 4.5,
         "max_queue_rows": 5,
