@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from predictor.diffusion.layers import is_pointwise
 from weights.errors import IncompatibleLora
 
 KEY = re.compile(r"unet\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
@@ -31,7 +32,7 @@ def adaptable_modules(unet: nn.Module) -> dict[str, Adaptable]:
     return {
         path: module
         for path, module in unet.named_modules()
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and _is_pointwise(module))
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and is_pointwise(module))
     }
 
 
@@ -75,7 +76,3 @@ def read_adapter(name: str, tensors: Mapping[str, torch.Tensor], modules: Mappin
                 f"LoRA {name}: lora_A and lora_B don't match: {shapes}", key=f"unet.{path}"
             )
     return Adapter(name, {path: (pair["A"], pair["B"]) for path, pair in sides.items()})
-
-
-def _is_pointwise(module: nn.Conv2d) -> bool:
-    return module.kernel_size == (1, 1) and module.stride == (1, 1) and module.groups == 1

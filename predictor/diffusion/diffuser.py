@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from predictor.diffusion.adapters import MAX_RESIDENT, AdapterPool, Choice, Prepared
+from predictor.diffusion.blocks import Blocks
 from predictor.diffusion.bucket import Buckets
 from predictor.diffusion.checkpoint import Checkpoint, UnsupportedCheckpoint, read_checkpoint
 from predictor.diffusion.prompts import PromptEncoder
@@ -60,6 +61,7 @@ class Diffuser:
         self._prompts = PromptEncoder(
             checkpoint.tokenizer, checkpoint.text_encoder.to(self._device), apart=fixed_rows is not None
         )
+        self._blocks = Blocks(self._unet)
         self._adapters = AdapterPool(self._unet, max_resident_loras)
         self._buckets = Buckets(self._compute, self._adapters.pages, fixed_rows) if fixed_rows else None
         try:
@@ -190,14 +192,18 @@ class Diffuser:
             height, width = row.height // self._vae_factor, row.width // self._vae_factor
             stack = torch.zeros(table.width, self._unet.config.in_channels, height, width)
             stack[0] = torch.randn(stack.shape[1:], generator=generator) * table.init_noise_sigma
+            # A row at a time, so that its numbers are the same whoever begins with it.
+            own = [prompt_state, next(states)] if row.guidance > 1 else [prompt_state]
+            self._adapters.select([row.loras] * len(own))
+            projected = self._blocks.project(torch.stack(own))
             samples.append(
                 Sample(
                     row=row,
                     table=table,
                     generator=generator,
                     stack=stack.to(self._device),
-                    prompt_states=prompt_state,
-                    negative_states=next(states) if row.guidance > 1 else None,
+                    prompt_states=projected[0],
+                    negative_states=projected[1] if row.guidance > 1 else None,
                 )
             )
         return samples

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from predictor.diffusion.adapter import Adaptable
+from predictor.diffusion.layers import replace_forward
 
 Page = tuple[int, float]  # its number and the weight of its delta
 FIRST_PAGES = 16
@@ -125,7 +126,8 @@ class _Delta:
         self._convolution = isinstance(module, nn.Conv2d)
         self._down: torch.Tensor | None = None  # [d_in, R] for all rows alike, or [groups, d_in, R]
         self._up: torch.Tensor | None = None  # [R, d_out] or [groups, R, d_out]
-        module.register_forward_hook(self._add)
+        self._forward = module.forward
+        replace_forward(module, self.forward)
 
     def set(self, down: torch.Tensor, up: torch.Tensor) -> None:
         """down: [groups, d_in, R], up: [groups, R, d_out]; they are read at each call."""
@@ -135,15 +137,17 @@ class _Delta:
         """Leaves the output as it is."""
         self._down = self._up = None
 
-    def _add(
-        self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
-    ) -> torch.Tensor | None:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """What the module gives, and the delta."""
+        y = self._forward(x)
         if self._down is None or self._up is None:
-            return None
-        x, y = inputs[0], output
+            return y
         if self._convolution:
-            x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
-        # In place: the output is fresh, and nobody else has seen it.
+            return self._added(x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self._added(x, y)
+
+    def _added(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """y [rows, …, d_out] + x [rows, …, d_in] · down · up, in y where it can be: nobody else has seen it."""
         if self._down.ndim == 2:
             flat = y.reshape(-1, y.shape[-1])
             flat.addmm_(x.reshape(-1, x.shape[-1]) @ self._down, self._up)
@@ -151,5 +155,4 @@ class _Delta:
             groups = len(self._down)
             flat = y.reshape(groups, -1, y.shape[-1])
             flat.baddbmm_(torch.bmm(x.reshape(groups, -1, x.shape[-1]), self._down), self._up)
-        result = flat.view(y.shape)
-        return result.permute(0, 3, 1, 2) if self._convolution else result
+        return flat.view(y.shape)
