@@ -17,7 +17,7 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 - its usual name
+from torch.nn import functional as F
 
 from predictor.diffusion.layers import bind, replace_forward
 
@@ -47,10 +47,10 @@ class Blocks:
             unet.add_embedding.register_forward_pre_hook(lambda _, inputs: (inputs[0][..., :width],))
 
     def project(self, states: torch.Tensor) -> torch.Tensor:
-        """What the UNet takes as `encoder_hidden_states`: the text encoder's states [rows, tokens, width], and
-        behind them the keys and values of every cross attention: [rows, tokens, width of all].
+        """The UNet's `encoder_hidden_states`: the text encoder's [rows, tokens, width], and to the
+        right of them the keys and values of every cross attention.
 
-        They are good for all steps of a row, and for the LoRAs it has now.
+        They are good for all steps of a row, and for the LoRAs chosen now.
         """
         return torch.cat([states, *(projection.forward(states) for projection in self._projections)], dim=-1)
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 - its usual name
+from torch.nn import functional as F
 
 
 def bind(network: nn.Module) -> None:

@@ -18,8 +18,8 @@ class Sample:
     """One row's state between two denoising steps.
 
     stack: [table.width, C, h, w] float32 on the device, the latents first, then what the solver remembers.
-    prompt_states, negative_states: [tokens, width]; without negative states the row runs unguided at half
-    the cost.
+    prompt_states, negative_states: [tokens, width] as Blocks.project made them with the row's LoRAs; without
+    negative states the row runs unguided at half the cost.
     call: the UNet calls done.
     noise: [C, h, w] float32, drawn for the call under way; one that failed uses it again.
     """

@@ -143,11 +143,8 @@ class _Delta:
         if self._down is None or self._up is None:
             return y
         if self._convolution:
-            return self._added(x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return self._added(x, y)
-
-    def _added(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """y [rows, …, d_out] + x [rows, …, d_in] · down · up, in y where it can be: nobody else has seen it."""
+            x, y = x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)
+        # In place: the output is fresh, and nobody else has seen it.
         if self._down.ndim == 2:
             flat = y.reshape(-1, y.shape[-1])
             flat.addmm_(x.reshape(-1, x.shape[-1]) @ self._down, self._up)
@@ -155,4 +152,5 @@ class _Delta:
             groups = len(self._down)
             flat = y.reshape(groups, -1, y.shape[-1])
             flat.baddbmm_(torch.bmm(x.reshape(groups, -1, x.shape[-1]), self._down), self._up)
-        return flat.view(y.shape)
+        result = flat.view(y.shape)
+        return result.permute(0, 3, 1, 2) if self._convolution else result

@@ -432,3 +432,29 @@ def test_a_missing_or_broken_configuration_is_named(tiny_folders, tmp_path, name
     (folder / name).unlink()
     with pytest.raises(UnsupportedCheckpoint, match=name):
         Diffuser.load(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts_are_projected_once_whoever_begins_beside_them(pairs, kind):
+    diffuser, _ = pairs(kind)
+    rows = [
+        make_row(loras=(("a@1", 1.0),)),
+        make_row(loras=(("b@1", 0.5),), guidance=1.0),
+        make_row(negative_prompt="dog"),
+    ]
+    alone = [diffuser.begin([row])[0] for row in rows]
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        for path, module in diffuser._unet.named_modules():
+            if path.endswith(("attn2.to_k", "attn2.to_v")):
+                patch.setattr(module, "forward", lambda x, of=module.forward: calls.append(x) or of(x))
+        together = diffuser.begin(rows)
+        assert calls
+        calls.clear()
+        diffuser.step(together)
+        assert not calls
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.prompt_states, other.prompt_states)
+        assert (one.negative_states is None) == (one.row.guidance == 1)
+        if one.negative_states is not None:
+            assert torch.equal(one.negative_states, other.negative_states)
