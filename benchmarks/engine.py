@@ -38,7 +38,7 @@ class RecordingDiffuser(Diffuser):
         self.rows_computed = 0
         checkpoint.unet.register_forward_pre_hook(self._count)
 
-    def step(self, samples: Sequence[Sample]) -> list[Sample]:
+    def step(self, samples: Sequence[Sample]) -> list[Sample | ArithmeticError]:
         """One step, noted."""
         began = time.perf_counter()
         stepped = super().step(samples)

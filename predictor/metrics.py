@@ -36,7 +36,7 @@ class MeasuredDiffuser(Diffuser):
         padding = Gauge("emoji_padding_share", "Rows of the UNet's calls that are copies, as a share of all")
         padding.set_function(lambda: self.padding_share)
 
-    def step(self, samples: Sequence[Sample]) -> list[Sample]:
+    def step(self, samples: Sequence[Sample]) -> list[Sample | ArithmeticError]:
         """One denoising step, measured."""
         with self._seconds.time():
             stepped = super().step(samples)

@@ -17,6 +17,7 @@ from predictor.diffusion.adapters import MAX_RESIDENT, AdapterPool, Choice, Prep
 from predictor.diffusion.blocks import Blocks
 from predictor.diffusion.bucket import Buckets
 from predictor.diffusion.checkpoint import Checkpoint, UnsupportedCheckpoint, read_checkpoint
+from predictor.diffusion.finite import Finite
 from predictor.diffusion.prompts import PromptEncoder
 from predictor.diffusion.row import Row
 from predictor.diffusion.sample import Sample, advance, stacked
@@ -25,6 +26,7 @@ from predictor.diffusion.solvers import SOLVERS, Solvers
 from predictor.errors import InvalidInput, UnknownModel
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+NOT_FINITE = "the latents are not finite"
 DECODE_PIXELS = 4 * 512 * 512  # decoded at once; the VAE's activations take the most memory of all
 
 
@@ -56,6 +58,7 @@ class Diffuser:
     ) -> None:
         """Raises UnsupportedCheckpoint."""
         self._device = torch.device(device)
+        self._computes_behind = self._device.type == "cuda"  # the host is ahead of it
         self._unet = checkpoint.unet.to(self._device, memory_format=torch.channels_last)
         self._vae = checkpoint.vae.to(self._device, memory_format=torch.channels_last)
         self._prompts = PromptEncoder(
@@ -209,11 +212,12 @@ class Diffuser:
         return samples
 
     @torch.inference_mode()
-    def step(self, samples: Sequence[Sample]) -> list[Sample]:
+    def step(self, samples: Sequence[Sample]) -> list[Sample | ArithmeticError]:
         """One denoising step of samples of one size, each at its own timestep, in one UNet call.
 
-        Gives the samples back. They change only when the whole step has succeeded, so a failed one may be
-        tried again in smaller batches.
+        Gives the samples back, or an error in place of one that the UNet's output is not finite for: on a GPU
+        a step later, so that nobody waits for it. They change only when the whole step has succeeded, so a
+        failed one may be tried again in smaller batches.
         """
         stacks = stacked(samples)
         predicted = self._predict(samples, stacks[:, 0])
@@ -222,7 +226,14 @@ class Diffuser:
         else:
             for sample, output in zip(samples, predicted, strict=True):
                 advance([sample], sample.stack[None], output[None])
-        return list(samples)
+        before, finite = [sample.finite for sample in samples], Finite.of(predicted)
+        for place, sample in enumerate(samples):
+            sample.finite = finite, place
+        known = before if self._computes_behind else [sample.finite for sample in samples]
+        return [
+            sample if answer is None or answer[0].read(answer[1]) else ArithmeticError(NOT_FINITE)
+            for sample, answer in zip(samples, known, strict=True)
+        ]
 
     @torch.inference_mode()
     def decode(self, samples: Sequence[Sample]) -> list[np.ndarray | ArithmeticError]:
@@ -246,7 +257,7 @@ class Diffuser:
             pictures.extend(pixels.contiguous().cpu().numpy())
         for place, good in enumerate(finite.tolist()):
             if not good:
-                pictures[place] = ArithmeticError("the latents are not finite")
+                pictures[place] = ArithmeticError(NOT_FINITE)
         return pictures
 
     def _predict(self, samples: Sequence[Sample], latents: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from predictor.diffusion.finite import Finite
 from predictor.diffusion.row import Row
 from predictor.diffusion.solver_table import SolverTable
 
@@ -22,6 +23,7 @@ class Sample:
     negative states the row runs unguided at half the cost.
     call: the UNet calls done.
     noise: [C, h, w] float32, drawn for the call under way; one that failed uses it again.
+    finite: whether the latest call came out as numbers, and this row's place in the answer.
     """
 
     row: Row
@@ -32,6 +34,7 @@ class Sample:
     negative_states: torch.Tensor | None
     call: int = 0
     noise: torch.Tensor | None = None
+    finite: tuple[Finite, int] | None = None
 
     @property
     def finished(self) -> bool:

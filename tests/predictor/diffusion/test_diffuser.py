@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from predictor.diffusion.checkpoint import UnsupportedCheckpoint
 from predictor.diffusion.diffuser import Defaults, Diffuser
@@ -226,6 +228,38 @@ def test_latents_that_are_no_numbers_make_no_picture(pairs):
         assert type(nothing) is ArithmeticError
         for picture, wanted in ((first, whole[0]), (last, whole[2])):
             assert abs(picture.astype(int) - wanted.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@settings(deadline=None, max_examples=8)
+@given(data=st.data(), wrong=st.sampled_from([torch.nan, torch.inf, -torch.inf]))
+def test_a_row_that_is_no_number_any_more_ends_at_that_step(pairs, behind, data, wrong):
+    """Or at the next, where the device computes behind; the others never notice."""
+    diffuser, _ = pairs("sd15")
+    diffuser._computes_behind = behind
+    rows = [make_row(seed=seed, steps=4, guidance=1.0 + seed % 2) for seed in range(3)]
+    wanted = finish(diffuser, rows)
+    when = data.draw(st.lists(st.integers(0, 3 - behind) | st.none(), min_size=3, max_size=3))
+    samples = diffuser.begin(rows)
+    running = list(range(3))
+    try:
+        for call in range(4):
+            for place in running:
+                if when[place] == call:
+                    samples[place].stack = samples[place].stack.clone()
+                    samples[place].stack[0, 0, 0, 0] = wrong
+            results = diffuser.step([samples[place] for place in running])
+            ended = [place for place in running if when[place] == call - behind]
+            for place, result in zip(running, results, strict=True):
+                assert (type(result) is ArithmeticError) == (place in ended)
+                assert place in ended or result is samples[place]
+            running = [place for place in running if place not in ended]
+            if not running:
+                return
+        for place in running:
+            torch.testing.assert_close(samples[place].latents, wanted[place], rtol=0, atol=1e-4)
+    finally:
+        diffuser._computes_behind = False
 
 
 def test_prompts_may_be_encoded_ahead(pairs):
