@@ -29,6 +29,10 @@ ENCODED_AT_ONCE = 16
 """Rows whose prompts are encoded together: those that begin, and some that wait."""
 
 
+DOUBT_AFTER_S = 10.0
+"""Without a step of its size for so long, what steps cost is no longer reason enough to refuse a row."""
+
+
 class Batch:
     """Computes in the worker; its state belongs to the event loop, and one task drives it."""
 
@@ -50,6 +54,7 @@ class Batch:
         self._jobs: dict[Row, Job] = {}  # all of them, from the moment they leave the queue
         self._active: list[Job] = []  # those to be stepped, the size whose turn it is in front
         self._finished: list[Job] = []  # those to be decoded
+        self._stepped: dict[Shape, float] = {}  # when a size was stepped last
 
     def __len__(self) -> int:
         """Rows that are under way in any way."""
@@ -85,6 +90,8 @@ class Batch:
 
     async def admit(self, queue: RowQueue) -> None:
         """Takes rows out of the queue as long as they may join, and begins them."""
+        if (row := self._doubtful(queue)) is not None:
+            await self._try_out(row, queue)
         joined = self._choose(queue)
         if not joined:
             return
@@ -110,6 +117,7 @@ class Batch:
         shape = _shape(self._active[0].row)
         turn = [job for job in self._active if _shape(job.row) == shape]
         samples = await self._worker.each(self._step, [job.begun for job in turn])
+        self._stepped[shape] = self._clock()
         self._active = [job for job in self._active if job not in turn]
         for job, sample in zip(turn, samples, strict=True):
             if isinstance(sample, Exception):
@@ -133,6 +141,39 @@ class Batch:
         self._jobs.clear()
         self._active.clear()
         self._finished.clear()
+
+    def _doubtful(self, queue: RowQueue) -> Row | None:
+        """The row whose turn it is, if nothing but old costs tells an idle device to refuse it.
+
+        They may be of a slow moment, and what they keep out can't correct them.
+        """
+        now = self._clock()
+        ticket = None if self._jobs else queue.head(now)
+        if ticket is None or ticket.request.deadline <= now:
+            return None
+        if now - self._stepped.get(_shape(ticket.row), -math.inf) < DOUBT_AFTER_S:
+            return None
+        return ticket.row if self._is_hopeless(ticket) else None
+
+    def _is_hopeless(self, ticket: Ticket) -> bool:
+        request, row = ticket.request, ticket.row
+        alone = place(row, row.steps, request.arrived, request.deadline)
+        return judge(alone, [], self.costs, self._limits, self._clock()) is Verdict.HOPELESS
+
+    async def _try_out(self, row: Row, queue: RowQueue) -> None:
+        """Learns what a step costs now, and if need be a picture; the row itself stays in the queue."""
+        shape = _shape(row)
+        self._stepped[shape] = self._clock()
+        self.costs.step.doubt(shape)
+        await self._worker.each(self._encode, [row])
+        for sample in await self._worker.each(self._begin, [row]):
+            if isinstance(sample, Exception):  # it fails alike when it is drawn
+                return
+            await self._worker.each(self._step, [sample])
+            ticket = queue.head(self._clock())
+            if ticket is not None and ticket.row == row and self._is_hopeless(ticket):
+                self.costs.decode.doubt(shape)
+                await self._worker.each(self._decode, [sample])
 
     def _choose(self, queue: RowQueue) -> list[Job]:
         batch = [job.place for job in self._active]

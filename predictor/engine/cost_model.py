@@ -59,9 +59,21 @@ class CostModel:
         self._shapes: OrderedDict[Shape, dict[int, _Calls]] = OrderedDict()
         self._counts: dict[Shape, int] = {}
         self._lines: dict[Shape, Line] = {}
+        self._doubted: set[Shape] = set()
+
+    def doubt(self, shape: Shape) -> None:
+        """What is known of a shape may be of a slow moment: the next call tells how much of it still holds.
+
+        All is then scaled as that call's time is to what it should have been. A call with a number of rows
+        that was never seen tells nothing, since it may compile.
+        """
+        self._doubted.add(shape)
 
     def observe(self, shape: Shape, rows: int, seconds: float) -> None:
         """Learns from one call."""
+        if shape in self._doubted and self.has_seen(shape, rows):
+            self._doubted.discard(shape)
+            self._scale(shape, seconds / self.seconds(shape, rows))
         calls = self._shapes.setdefault(shape, {})
         self._shapes.move_to_end(shape)
         number = self._counts[shape] = self._counts.get(shape, 0) + 1
@@ -76,6 +88,7 @@ class CostModel:
         if len(self._shapes) > SHAPES:
             oldest, _ = self._shapes.popitem(last=False)
             del self._counts[oldest], self._lines[oldest]
+            self._doubted.discard(oldest)
 
     def has_seen(self, shape: Shape, rows: int) -> bool:
         """Whether such a call was ever made: a first one may take much longer."""
@@ -98,6 +111,10 @@ class CostModel:
     def seconds(self, shape: Shape, rows: int) -> float:
         """What a call will take; 0 without rows."""
         return self.line(shape)(rows) if rows else 0.0
+
+    def _scale(self, shape: Shape, factor: float) -> None:
+        for known in self._shapes[shape].values():
+            known.seconds = deque((factor * seconds for seconds in known.seconds), maxlen=LATEST)
 
     @property
     def lines(self) -> dict[Shape, Line]:

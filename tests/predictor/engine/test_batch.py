@@ -3,6 +3,7 @@
 import asyncio
 import math
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 from hypothesis import given, settings
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 
 from predictor.diffusion.row import Row
 from predictor.engine.admission import BatchLimits
-from predictor.engine.batch import Batch
+from predictor.engine.batch import DOUBT_AFTER_S, Batch
 from predictor.engine.cost_model import Line
 from predictor.engine.queue import RowQueue
 from predictor.engine.request import Request, Ticket
 from predictor.engine.terms import Terms
+from predictor.errors import DeadlineExceeded
 from tests.predictor.engine.recorder import Sample, make_row
 
 DECODE = Line(0.02, 0.03)
@@ -76,15 +78,17 @@ class World:
         return results
 
 
-async def simulate(world, asked, limits, *, taught=True):
-    """Runs until every request has ended. `asked`: arrival, rows, terms."""
+async def simulate(world, asked, limits, *, slow=(1.0, 1.0)):
+    """Runs until every request has ended. `asked`: arrival, rows, terms.
+
+    Steps and decoding were learned at a moment when they were `slow` times as slow.
+    """
     batch = Batch(world, world, limits, world.clock)
     queue = RowQueue(1000)
-    if taught:
-        for size in (16, 32):
-            for rows in (1, 2) * 6:
-                batch.costs.step.observe((size, size), rows, world.step_line(rows) * size / 16)
-                batch.costs.decode.observe((size, size), rows, DECODE(rows) * size / 16)
+    for size in (16, 32):
+        for rows in (1, 2) * 6:
+            batch.costs.step.observe((size, size), rows, slow[0] * world.step_line(rows) * size / 16)
+            batch.costs.decode.observe((size, size), rows, slow[1] * DECODE(rows) * size / 16)
     coming = sorted(asked, key=lambda one: one[0])
     requests = []
     while coming or len(queue) or len(batch):
@@ -140,6 +144,12 @@ def made(asked):
     ]
 
 
+def is_trial(world, request, row):
+    """Whether it was refused, after one step that told that this was right."""
+    refused = not request.reply.cancelled() and isinstance(request.reply.exception(), DeadlineExceeded)
+    return refused and sum(batch.count(row.seed) for batch in world.batches) == 1
+
+
 @settings(deadline=None)
 @given(asked=asked, line=step_lines, most=st.integers(1, 6), max_latency=st.sampled_from([math.inf, 3.0]))
 def test_none_lost_none_over_the_maximum_deadlines_kept_order_kept(asked, line, most, max_latency):
@@ -160,11 +170,62 @@ def test_none_lost_none_over_the_maximum_deadlines_kept_order_kept(asked, line, 
     for request in requests:  # what was begun at all was ready in time
         for row in request.rows:
             if row.seed in world.ended:
-                assert world.ended[row.seed] <= request.deadline + 1e-6
+                in_time = world.ended[row.seed] <= request.deadline + 1e-6
+                assert in_time or is_trial(world, request, row)
     for tenant, priority in {(request.terms.tenant, request.terms.priority) for request in requests}:
         same = [r for r in requests if (r.terms.tenant, r.terms.priority) == (tenant, priority)]
         starts = [began[row.seed] for request in same for row in request.rows if row.seed in began]
         assert starts == sorted(starts)
+
+
+@settings(deadline=None)
+@given(
+    line=step_lines,
+    slow=st.tuples(st.floats(0.5, 1000), st.floats(0.5, 1000)),
+    asked=st.lists(
+        st.tuples(
+            st.floats(0, 30),  # seconds after the one before
+            st.integers(1, 12),
+            st.sampled_from([1.0, 2.0]),
+            st.sampled_from([16, 32]),
+            st.floats(1.01, 3),  # its timeout, by what it takes with a trial before it
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+)
+def test_an_idle_engine_unlearns_the_costs_of_a_slow_moment(line, slow, asked):
+    """Each comes when those before have ended, and would be refused by what was learned then."""
+    now, requests = 0.0, []
+    for number, (gap, steps, guidance, size, patience) in enumerate(asked):
+        row = make_row(seed=number, steps=steps, guidance=guidance, height=size, width=size)
+        step, decode = (
+            known(2 if known is line and guidance > 1 else 1) * size / 16 for known in (line, DECODE)
+        )
+        timeout = patience * ((steps + 1) * step + 2 * decode)
+        now += gap + timeout
+        requests.append((now, [row], Terms(timeout)))
+        now += timeout
+    world = World(line)
+    for request in asyncio.run(simulate(world, requests, BatchLimits(4), slow=slow)):
+        assert request.reply.done()
+        assert request.reply.result()[0, 0, 0, 0] == request.rows[0].seed
+
+
+@settings(deadline=None, max_examples=30)
+@given(line=step_lines, steps=st.integers(1, 12), gaps=st.lists(st.floats(0, 30), min_size=1, max_size=8))
+def test_what_is_rightly_refused_costs_a_trial_now_and_then(line, steps, gaps):
+    arrivals = list(accumulate(gaps))
+    timeout = 0.9 * (steps * line(1) + DECODE(1))
+    asked = [
+        (arrived, [make_row(seed=number, steps=steps, guidance=1.0)], Terms(timeout))
+        for number, arrived in enumerate(arrivals)
+    ]
+    world = World(line)
+    requests = asyncio.run(simulate(world, asked, BatchLimits(4)))
+    assert all(request.reply.cancelled() or request.reply.exception() for request in requests)
+    assert world.ended.keys() <= {batch[0] for batch in world.batches}  # trials
+    assert len(world.batches) <= 1 + (arrivals[-1] + world.now - arrivals[0]) / DOUBT_AFTER_S
 
 
 @settings(deadline=None, max_examples=10)

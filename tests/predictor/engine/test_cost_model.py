@@ -94,6 +94,28 @@ def test_a_size_that_was_not_called_for_long_is_not_believed_any_more():
     assert model.line(SHAPE).b > 0  # so it's worth another try
 
 
+@settings(deadline=None)
+@given(lines, st.floats(0.01, 100), st.integers(1, 4))
+def test_one_call_tells_how_much_of_what_is_doubted_holds(line, factor, rows):
+    model = taught(line, range(1, 5))
+    model.doubt(SHAPE)
+    model.observe(SHAPE, rows, factor * line(rows))
+    for number in range(1, 5):
+        assert model.seconds(SHAPE, number) == pytest.approx(factor * line(number), rel=1e-6)
+    model.observe(SHAPE, rows, 1e6)  # doubted once
+    assert model.seconds(SHAPE, rows) == pytest.approx(factor * line(rows), rel=1e-6)
+
+
+def test_a_call_that_may_compile_settles_no_doubt():
+    line = Line(0.1, 0.2)
+    model = taught(line, range(1, 3))
+    model.doubt(SHAPE)
+    model.observe(SHAPE, 8, 60.0)
+    assert model.seconds(SHAPE, 2) == pytest.approx(line(2))
+    model.observe(SHAPE, 2, line(2) / 2)
+    assert model.seconds(SHAPE, 1) == pytest.approx(line(1) / 2)
+
+
 def test_another_shape_costs_what_the_most_like_it_does_by_pixels():
     model = CostModel()
     assert model.seconds(SHAPE, 4) == 0
