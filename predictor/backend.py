@@ -94,13 +94,16 @@ class EngineBackend:
             self._watching.cancel()
         await self._engine.stop(drain_s)
 
-    async def draw(self, pictures: Sequence[PictureRequest], model: str, tenant: str = "") -> Drawn:
+    async def draw(
+        self, pictures: Sequence[PictureRequest], model: str, tenant: str = "", time_left: float = math.inf
+    ) -> Drawn:
         """Draw the pictures of one request; cancelling this frees their places.
 
         Args:
             pictures: within the limits; timeout and priority are those of the first.
             model: the name that chooses the LoRA of those that name none.
             tenant: who asks.
+            time_left: seconds after which the caller has no use for them.
 
         Raises:
             InvalidInput, UnknownModel: a picture cannot be drawn as asked.
@@ -115,7 +118,7 @@ class EngineBackend:
                 tokens, most = self._diffuser.count_tokens(text), self._diffuser.max_prompt_tokens
                 if tokens > most:
                     raise InvalidInput(name, f"must have at most {most} tokens for this model, has {tokens}")
-        timeout = min(self._request_timeout, pictures[0].timeout or math.inf)
+        timeout = min(self._request_timeout, pictures[0].timeout or math.inf, time_left)
         terms = Terms(timeout=timeout, priority=pictures[0].priority or 0, tenant=tenant)
         try:
             images = await self._engine.draw(rows, terms)

@@ -12,7 +12,7 @@ from kserve import InferRequest, InferResponse, Model
 from predictor import contract
 from predictor.backend import Drawn, EngineBackend
 from predictor.contract import PictureRequest
-from predictor.edge import event
+from predictor.edge import event, time_left
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class DiffusionModel(Model):
         self, payload: Job, headers: dict[str, str] | None = None, response_headers: Any = None
     ) -> tuple[Job, Drawn]:
         """Draw."""
-        drawn = await self._backend.draw(payload.pictures, self.name, payload.tenant)
+        drawn = await self._backend.draw(payload.pictures, self.name, payload.tenant, time_left())
         event().update(
             lora=",".join(sorted(set(drawn.loras))),
             steps=max(row.steps for row in drawn.rows),

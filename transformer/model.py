@@ -3,6 +3,8 @@
 One object for each name that is served; all share one `Studio`. It knows no sockets and no routes.
 """
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from predictor.contract import (
+    MAX_TIMEOUT,
     binary_outputs,
     infer_request,
     read_instances,
@@ -21,8 +24,8 @@ from predictor.contract import (
     tenant,
     with_key,
 )
-from predictor.edge import event
-from predictor.errors import UpstreamError
+from predictor.edge import event, time_left
+from predictor.errors import DeadlineExceeded, UpstreamError
 from transformer.pictures import MEDIA_TYPES, Finish, Provenance
 from transformer.reply import OUTPUTS, Picture, infer_response, picture_headers, predictions
 from transformer.request import FIELDS, NotAcceptable, Wish, accepted_formats, read_wishes
@@ -38,7 +41,7 @@ class Job:
     request: InferRequest
     """What the predictor is asked for."""
     timeout: float | None
-    """Seconds that it may take."""
+    """Seconds that are left for it."""
     reply: Literal["v1", "v2", "picture"]
     outputs: tuple[str, ...]
     """The outputs of a v2 reply."""
@@ -95,6 +98,8 @@ class EmojiModel(Model):
         if reply == "picture":
             _check_picture(wishes, formats)
 
+        limits = [limit for wish in wishes if (limit := wish.timeout) is not None]
+        until = time.monotonic() + min([*limits, time_left()])
         english = await self._studio.translate(wishes)
         log_line |= {
             "rows": len(wishes),
@@ -104,8 +109,10 @@ class EmojiModel(Model):
         if settings.log_prompts:
             log_line["prompts"] = [wish.picture.prompt for wish in wishes]
             log_line["english"] = [words.prompt for words in english]
-        limits = [limit for wish in wishes if (limit := wish.timeout) is not None]
-        timeout = min(limits, default=None)
+        left = until - time.monotonic()
+        if left <= 0:
+            raise DeadlineExceeded("the time was over when the prompts had been translated")
+        timeout = None if math.isinf(left) else min(left, MAX_TIMEOUT)
         pictures = [
             replace(
                 wish.picture,

@@ -7,6 +7,7 @@ predictor and the transformer run on it; it knows no torch, no tensors' names an
 from predictor.edge.api import Api
 from predictor.edge.backend import Backend
 from predictor.edge.dataplane import ServingDataPlane
+from predictor.edge.deadline import time_left
 from predictor.edge.logs import configure_logging, event, log
 from predictor.edge.server import PortInUse, Server
 from predictor.edge.settings import (
@@ -31,4 +32,5 @@ __all__ = [
     "positive",
     "read_server_settings",
     "seconds",
+    "time_left",
 ]

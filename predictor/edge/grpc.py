@@ -1,6 +1,7 @@
 """gRPC: KServe's service of the Open Inference Protocol, with versions, our errors, metrics and log lines.
 
-A call whose client has gone, or whose deadline has passed, is cancelled by gRPC, and its work with it.
+A call whose client has gone, or whose deadline has passed, is cancelled by gRPC, and its work with it; the
+deadline is known to those who serve, see `deadline`.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServi
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from predictor.edge.dataplane import ServingDataPlane
+from predictor.edge.deadline import begin_deadline
 from predictor.edge.gate import CLIENT_GONE, request_id
 from predictor.edge.logs import begin_event, event, log
 from predictor.edge.metrics import request_metrics
@@ -48,6 +50,7 @@ class Servicer(InferenceServicer):
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:  # noqa: N802
         """Draw; outputs are raw_output_contents."""
+        begin_deadline(context.time_remaining())
         self.validate_grpc_request(request)
         infer_request = InferRequest.from_grpc(request)
         infer_request.id = request.id or event().get("request_id", "")

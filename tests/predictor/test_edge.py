@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,7 +18,7 @@ from kserve.errors import InvalidInput as SdkInvalidInput
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from predictor.edge import Api, PortInUse, Server, ServerSettings, ServingDataPlane
+from predictor.edge import Api, PortInUse, Server, ServerSettings, ServingDataPlane, time_left
 from predictor.edge.gate import Gate, request_id
 from predictor.edge.grpc import grpc_server
 from predictor.edge.logs import JsonFormatter, TextFormatter
@@ -92,6 +93,34 @@ def call(error: BaseException) -> grpc.aio.AioRpcError:
         return caught.value
 
     return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("timeout", [None, 30.0])
+def test_a_grpc_calls_deadline_is_known_where_it_is_served(timeout: float | None) -> None:
+    class Patient(Failing):
+        left: float
+
+        async def predict(self, payload: Any, headers: Any = None, response_headers: Any = None) -> Any:
+            Patient.left = time_left()
+            raise self.error
+
+    async def ask() -> None:
+        plane = dataplane(QueueFull(7))
+        plane.model_registry.update(Patient(QueueFull(7)))
+        server = grpc_server(plane, max_request_bytes=1000)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await GRPCInferenceServiceStub(channel).ModelInfer(
+                    pb.ModelInferRequest(model_name="emoji"), timeout=timeout
+                )
+        await server.stop(None)
+
+    asyncio.run(ask())
+    assert 0 < Patient.left <= (timeout or math.inf) + 1  # gRPC rounds
+    assert math.isinf(Patient.left) == (timeout is None)
+    assert math.isinf(time_left())  # of that call only
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,16 @@ def test_a_request_that_takes_too_long_ends_and_frees_its_rows(serve: Callable[.
     serve(work, request_timeout=0.001)
 
 
+def test_a_caller_may_have_less_time_than_the_request_says(serve: Callable[..., Any]) -> None:
+    async def work(backend: EngineBackend) -> None:
+        picture = PictureRequest("a", num_inference_steps=100, timeout=50.0)
+        for left in (0.0, 0.001):
+            with pytest.raises(DeadlineExceeded, match=f"within {left:g} s"):
+                await backend.draw([picture], "emoji", time_left=left)
+
+    serve(work)
+
+
 def test_failures_are_counted_by_lora(serve: Callable[..., Any]) -> None:
     async def work(backend: EngineBackend) -> None:
         def failed(lora: str) -> float:

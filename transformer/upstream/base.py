@@ -113,7 +113,8 @@ class Upstream(ABC):
                 return await attempt()
         except TimeoutError:
             # Out of time between the tries: what kept it from answering is that it is not there.
-            raise (lost or UpstreamTimeout(f"the predictor did not answer within {limit_s:g} s")) from None
+            late = UpstreamTimeout(f"the predictor did not answer within {round(limit_s, 2):g} s")
+            raise (lost or late) from None
 
 
 def forwarded(headers: Mapping[str, str]) -> dict[str, str]:

@@ -323,6 +323,30 @@ def test_a_request_ends_at_its_timeout_and_frees_its_rows_within_one_step():
 
 
 def test_a_request_that_cannot_be_done_in_time_is_told_so_and_not_begun():
+    """Until its costs are so old that they are tried out, and found to be of a slow moment."""
+    recorder = Recorder()
+
+    async def main() -> None:
+        now = [0.0]
+        engine = Engine(recorder, max_batch_size=1, max_queue_rows=10, clock=lambda: now[0])
+        engine.start()
+        await engine.draw([make_row(seed=1)])
+        for rows in (2, 4) * 6:
+            engine.costs.step.observe((16, 16), rows, 100.0)
+        with pytest.raises(DeadlineExceeded, match="cannot be done within 60 s"):
+            await engine.draw([make_row(seed=2)], Terms(timeout=60))
+        assert recorder.begun == [1]
+        now[0] += 10
+        pictures = await engine.draw([make_row(seed=3)], Terms(timeout=60))
+        assert pictures[:, 0, 0, 0].tolist() == [3]
+        await engine.stop(10)
+
+    run(main)
+    assert recorder.begun == [1, 3, 3]  # once for the trial
+
+
+@pytest.mark.parametrize("where", ["begin", "step"])
+def test_a_trial_that_fails_is_nothing_but_that(where):
     recorder = Recorder()
 
     async def main() -> None:
@@ -330,12 +354,13 @@ def test_a_request_that_cannot_be_done_in_time_is_told_so_and_not_begun():
         for rows in (2, 4) * 6:
             engine.costs.step.observe((16, 16), rows, 100.0)
         engine.start()
-        with pytest.raises(DeadlineExceeded, match="cannot be done within 60 s"):
-            await engine.draw([make_row()], Terms(timeout=60))
+        with pytest.raises(DeadlineExceeded):
+            await engine.draw([make_row(prompt=f"fails at {where}")], Terms(timeout=60))
+        await engine.draw([make_row()])
+        assert engine.alive
         await engine.stop(10)
 
     run(main)
-    assert recorder.begun == []
 
 
 def test_equal_rows_are_drawn_once_and_one_that_leaves_takes_nobody_with_it():
