@@ -20,7 +20,7 @@ from predictor.engine.job import Job, place, unet_rows
 from predictor.engine.memory import is_out_of_memory
 from predictor.engine.queue import RowQueue
 from predictor.engine.request import Ticket
-from predictor.engine.worker import Call, Worker
+from predictor.engine.worker import Call, CallKind, Worker
 from predictor.errors import DeadlineExceeded, ServingError
 
 logger = logging.getLogger(__name__)
@@ -44,11 +44,15 @@ class Batch:
         self._worker = worker
         self._limits = limits
         self._clock = clock
-        self._encode: Call[Row, None] = Call(diffuser.encode, lambda rows: ((1, 1), len(rows)))
-        self._begin: Call[Row, Sample] = Call(diffuser.begin, lambda rows: (_shape(rows[0]), len(rows)))
-        self._step: Call[Sample, Sample] = Call(diffuser.step, _step_size)
+        self._encode: Call[Row, None] = Call(
+            CallKind.ENCODE, diffuser.encode, lambda rows: ((1, 1), len(rows))
+        )
+        self._begin: Call[Row, Sample] = Call(
+            CallKind.BEGIN, diffuser.begin, lambda rows: (_shape(rows[0]), len(rows))
+        )
+        self._step: Call[Sample, Sample] = Call(CallKind.STEP, diffuser.step, _step_size)
         self._decode: Call[Sample, np.ndarray] = Call(
-            diffuser.decode, lambda samples: (_shape(samples[0].row), len(samples))
+            CallKind.DECODE, diffuser.decode, lambda samples: (_shape(samples[0].row), len(samples))
         )
         self.costs = Costs(step=self._step.costs, decode=self._decode.costs)
         self._jobs: dict[Row, Job] = {}  # all of them, from the moment they leave the queue
@@ -79,7 +83,7 @@ class Batch:
         """Lets a ticket wait with whoever has the same row drawn already; False where nobody has."""
         job = self._jobs.get(ticket.row)
         if job is not None:
-            job.tickets.append(ticket)
+            job.join(ticket, self._clock())
         return job is not None
 
     def drop_unwanted(self) -> None:
@@ -95,18 +99,20 @@ class Batch:
         joined = self._choose(queue)
         if not joined:
             return
-        rows = [job.row for job in joined]
-        new = [row for row in rows if not self._diffuser.is_encoded(row)]
+        new = [job.tickets[0] for job in joined if not self._diffuser.is_encoded(job.row)]
         if new:  # with those of rows that wait: they will be wanted soon, and one call costs less than two
-            ahead = (ticket.row for ticket in queue if not self._diffuser.is_encoded(ticket.row))
+            ahead = (ticket for ticket in queue if not self._diffuser.is_encoded(ticket.row))
             new += islice(ahead, max(0, ENCODED_AT_ONCE - len(new)))
-            await self._worker.each(self._encode, new)
-        samples = await self._worker.each(self._begin, rows)
+            for ticket in {_prompts(ticket.row): ticket for ticket in reversed(new)}.values():
+                ticket.course.encoded = True
+            await self._worker.each(self._encode, [ticket.row for ticket in new])
+        samples = await self._worker.each(self._begin, [job.row for job in joined])
+        now = self._clock()
         for job, sample in zip(joined, samples, strict=True):
             if isinstance(sample, Exception):
                 self._end(job, sample)
             else:
-                job.sample = sample
+                job.begin(sample, now)
                 self._active.append(job)
         self.drop_unwanted()
 
@@ -117,15 +123,14 @@ class Batch:
         shape = _shape(self._active[0].row)
         turn = [job for job in self._active if _shape(job.row) == shape]
         samples = await self._worker.each(self._step, [job.begun for job in turn])
-        self._stepped[shape] = self._clock()
+        now = self._stepped[shape] = self._clock()
         self._active = [job for job in self._active if job not in turn]
         for job, sample in zip(turn, samples, strict=True):
             if isinstance(sample, Exception):
                 self._end(job, sample)
-            elif sample.finished:
-                self._finished.append(job)
-            else:
-                self._active.append(job)
+                continue
+            job.step(len(turn), now)
+            (self._finished if sample.finished else self._active).append(job)
 
     async def decode(self) -> None:
         """Delivers the pictures of rows that have taken their last step."""
@@ -188,6 +193,7 @@ class Batch:
                 case Verdict.JOIN:
                     work = row.steps * unet_rows(row) * row.height * row.width
                     job = self._jobs[row] = Job(row, queue.take(ticket, work))
+                    job.admit(now)
                     joined.append(job)
                     batch.append(candidate)
                 case Verdict.LET_PASS:
@@ -205,11 +211,15 @@ class Batch:
         if isinstance(result, Exception):
             job.fail(_answer(result))
         else:
-            job.deliver(result)
+            job.deliver(result, self._clock())
 
 
 def _shape(row: Row) -> Shape:
     return row.height, row.width
+
+
+def _prompts(row: Row) -> tuple[str, str]:
+    return row.prompt, row.negative_prompt
 
 
 def _step_size(samples: Sequence[Sample]) -> tuple[Shape, int]:

@@ -18,11 +18,12 @@ from predictor.diffusion.diffuser import Diffuser
 from predictor.diffusion.row import Row
 from predictor.engine.admission import BatchLimits, Costs
 from predictor.engine.batch import Batch
+from predictor.engine.course import Course
 from predictor.engine.queue import RowQueue
 from predictor.engine.request import Request, Ticket
 from predictor.engine.terms import Terms
 from predictor.engine.watchdog import Watchdog
-from predictor.engine.worker import Worker
+from predictor.engine.worker import Observer, Worker
 from predictor.errors import DeadlineExceeded, InvalidInput, NotReady, QueueFull, UnknownModel
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Engine:
         hang_timeout: float = 120.0,
         threads: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        observer: Observer = lambda kind, rows, seconds: None,
     ) -> None:
         """At most `max_batch_size` rows are denoised at a time; at most `max_queue_rows` of them, and rows of
         `max_queue_seconds` of estimated work, wait. Times in seconds.
@@ -54,10 +56,10 @@ class Engine:
         hang_timeout: how long a call may take that has no forerunner to tell, and any call at most.
         threads: torch's CPU threads in the worker; None: as the process has it.
         """
+        self.clock = clock
         self._diffuser = diffuser
-        self._clock = clock
         self._watchdog = Watchdog(clock, hang_timeout)
-        self._worker = Worker(threads, self._watchdog, clock)
+        self._worker = Worker(threads, self._watchdog, clock, observer)
         self._batch = Batch(diffuser, self._worker, BatchLimits(max_batch_size, max_latency), clock)
         self._queue = RowQueue(
             max_queue_rows,
@@ -85,30 +87,40 @@ class Engine:
             await asyncio.wait([self._loop_task])
         await self._worker.stop()
 
-    async def draw(self, rows: Sequence[Row], terms: Terms = Terms()) -> np.ndarray:  # noqa: B008 - frozen
+    async def draw(
+        self,
+        rows: Sequence[Row],
+        terms: Terms = Terms(),  # noqa: B008 - frozen
+        courses: Sequence[Course] = (),
+    ) -> np.ndarray:
         """Draws rows of one size: uint8 [N, height, width, 3], RGB, in the order given.
+
+        Each of `courses`, if there are any, is told what becomes of its row while it happens.
 
         Cancelling the awaiting task frees its rows at the next step. Raises InvalidInput, UnknownModel,
         QueueFull, NotReady, DeadlineExceeded after the terms' timeout, or before where it can't be kept, or
         a plain ServingError if the computation of one of the rows failed.
         """
-        arrived = self._clock()
+        arrived = self.clock()
         try:
             async with asyncio.timeout(terms.timeout) as limit:
-                return await self._draw(rows, terms, arrived)
+                return await self._draw(rows, terms, arrived, tuple(courses))
         except TimeoutError:
             if not limit.expired():
                 raise
             raise DeadlineExceeded(f"not done within {terms.timeout:g} s") from None
 
-    async def _draw(self, rows: Sequence[Row], terms: Terms, arrived: float) -> np.ndarray:
+    async def _draw(
+        self, rows: Sequence[Row], terms: Terms, arrived: float, courses: tuple[Course, ...]
+    ) -> np.ndarray:
         self._refuse_unless_accepting()
         self._check(rows)
         if not self._diffuser.is_prepared(rows):  # beside the worker thread, so that nobody's steps wait
             await asyncio.to_thread(self._diffuser.prepare, rows)
             self._refuse_unless_accepting()
             self._check(rows)  # a LoRA may have left meanwhile
-        request = Request(tuple(rows), terms, arrived, asyncio.get_running_loop().create_future())
+        reply: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
+        request = Request(tuple(rows), terms, arrived, reply, courses)
         self._requests.add(request)
         try:
             self._enqueue(request)
@@ -151,7 +163,7 @@ class Engine:
     @property
     def queue_age(self) -> float:
         """Seconds the longest waiting of them has waited."""
-        return max(0.0, self._clock() - self._queue.oldest)
+        return max(0.0, self.clock() - self._queue.oldest)
 
     @property
     def queue_seconds(self) -> float:

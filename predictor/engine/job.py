@@ -22,6 +22,30 @@ class Job:
     tickets: list[Ticket]
     sample: Sample | None = None
 
+    def admit(self, now: float) -> None:
+        """It has left the queue; the first of those who wait for it is the one it is drawn for."""
+        for ticket in self.tickets:
+            ticket.course.admitted = now
+            ticket.course.shared = ticket is not self.tickets[0]
+
+    def begin(self, sample: Sample, now: float) -> None:
+        """It can be stepped."""
+        self.sample = sample
+        for ticket in self.tickets:
+            ticket.course.begun = now
+
+    def join(self, ticket: Ticket, now: float) -> None:
+        """Somebody else wants the same."""
+        self.tickets.append(ticket)
+        ticket.course.shared = True
+        ticket.course.admitted = now
+        ticket.course.begun = now if self.sample is not None else None
+
+    def step(self, rows: int, now: float) -> None:
+        """A step with so many rows has ended."""
+        for ticket in self.tickets:
+            ticket.course.step(rows, now)
+
     @property
     def wanted(self) -> bool:
         """Whether anybody still waits for it."""
@@ -45,9 +69,10 @@ class Job:
             min((request.deadline for request in waiting), default=math.inf),
         )
 
-    def deliver(self, picture: np.ndarray) -> None:
+    def deliver(self, picture: np.ndarray, now: float) -> None:
         """Gives everybody the picture, uint8 [H, W, 3]."""
         for ticket in self.tickets:
+            ticket.course.drawn = now
             ticket.request.deliver(ticket.index, picture)
 
     def fail(self, error: Exception) -> None:

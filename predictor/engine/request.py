@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from predictor.diffusion.row import Row
+from predictor.engine.course import Course
 from predictor.engine.terms import Terms
 
 
@@ -17,14 +18,21 @@ from predictor.engine.terms import Terms
 class Request:
     """`reply` is done once all pictures are there, or the request failed or was cancelled.
 
-    `arrived` is in seconds, on the engine's clock.
+    `arrived` is in seconds, on the engine's clock. `courses` are told what becomes of the rows, in their
+    order.
     """
 
     rows: tuple[Row, ...]
     terms: Terms
     arrived: float
     reply: asyncio.Future[np.ndarray]
+    courses: tuple[Course, ...] = ()
     pictures: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.courses = self.courses or tuple(Course() for _ in self.rows)
+        for course in self.courses:
+            course.arrived = self.arrived
 
     @property
     def deadline(self) -> float:
@@ -56,6 +64,11 @@ class Ticket:
     def row(self) -> Row:
         """What is to be drawn."""
         return self.request.rows[self.index]
+
+    @property
+    def course(self) -> Course:
+        """What has become of it."""
+        return self.request.courses[self.index]
 
     @property
     def line(self) -> tuple[str, int]:

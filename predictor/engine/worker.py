@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Generic, TypeVar
 
 import torch
@@ -19,6 +20,32 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class CallKind(StrEnum):
+    """What the engine has computed."""
+
+    ENCODE = "encode"
+    """Prompts to states."""
+    BEGIN = "begin"
+    """The first noise."""
+    STEP = "step"
+    DECODE = "decode"
+    """Latents to pictures."""
+
+
+Observer = Callable[[CallKind, int, float], None]
+"""Told of every call that succeeded, on the event loop: its kind, how many rows of requests, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Timing:
+    """One call: `rows` as the cost model counts them, `items` as the caller does."""
+
+    shape: Shape
+    rows: int
+    items: int
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Item, Result]):
     """One kind of call, over a list of items of one shape; a failed call must have changed none of them.
@@ -27,6 +54,7 @@ class Call(Generic[Item, Result]):
     how many rows the items are together.
     """
 
+    kind: CallKind
     work: Callable[[Sequence[Item]], Sequence[Result | Exception]]
     measure: Callable[[Sequence[Item]], tuple[Shape, int]]
     costs: CostModel = field(default_factory=CostModel)
@@ -41,10 +69,13 @@ class Call(Generic[Item, Result]):
 class Worker:
     """Calls come one after the other, in the order they were asked for."""
 
-    def __init__(self, threads: int | None, watchdog: Watchdog, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, threads: int | None, watchdog: Watchdog, clock: Callable[[], float], observer: Observer
+    ) -> None:
         """threads: torch's CPU threads; None: as the process has it."""
         self._watchdog = watchdog
         self._clock = clock
+        self._observer = observer
         self._thread = ThreadPoolExecutor(
             max_workers=1,
             thread_name_prefix="diffuser",
@@ -62,12 +93,13 @@ class Worker:
 
     async def each(self, call: Call[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
         """One result an item; one that fails leaves the others theirs. At once, as far as memory allows."""
-        timings: list[tuple[Shape, int, float]] = []
+        timings: list[_Timing] = []
         results = await asyncio.get_running_loop().run_in_executor(
             self._thread, self._run, call, list(items), timings
         )
         for timing in timings:  # here, where the costs are also read
-            call.costs.observe(*timing)
+            call.costs.observe(timing.shape, timing.rows, timing.seconds)
+            self._observer(call.kind, timing.items, timing.seconds)
         return results
 
     def _watched(self, work: Callable[..., Result], *arguments: object) -> Result:
@@ -75,7 +107,7 @@ class Worker:
             return work(*arguments)
 
     def _run(
-        self, call: Call[Item, Result], items: list[Item], timings: list[tuple[Shape, int, float]]
+        self, call: Call[Item, Result], items: list[Item], timings: list[_Timing]
     ) -> list[Result | Exception]:
         """In parts that fit the memory, a row at least."""
         results: list[Result | Exception] = []
@@ -89,7 +121,7 @@ class Worker:
         return results
 
     def _attempt(
-        self, call: Call[Item, Result], items: list[Item], timings: list[tuple[Shape, int, float]]
+        self, call: Call[Item, Result], items: list[Item], timings: list[_Timing]
     ) -> list[Result | Exception]:
         shape, rows = call.measure(items)
         known = call.costs.has_seen(shape, rows)
@@ -97,7 +129,7 @@ class Worker:
             with self._watchdog.watch(call.costs.seconds(shape, rows) if known else None):
                 began = self._clock()
                 results = list(call.work(items))
-                timings.append((shape, rows, self._clock() - began))
+                timings.append(_Timing(shape, rows, len(items), self._clock() - began))
             call.memory.went_well(call.load(items))
             return results
         except Exception as error:
