@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from predictor.contract import Limits, PictureRequest, read_mix, write_mix
 from predictor.diffusion.diffuser import Diffuser
 from predictor.diffusion.row import Row
+from predictor.engine.course import Course
 from predictor.engine.engine import Engine
 from predictor.engine.terms import Terms
 from predictor.errors import InvalidInput, ServingError
+from predictor.ledger import Ledger
 from predictor.looks.live import LiveLooks
 from predictor.looks.looks import EMOJI, Looks
-from predictor.metrics import Metrics
+from predictor.outcome import Ending, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +55,17 @@ class EngineBackend:
         engine: Engine,
         looks: LiveLooks,
         limits: Limits,
-        metrics: Metrics,
+        ledger: Ledger,
         *,
         request_timeout: float,
     ) -> None:
+        """`ledger` hears of every request that gets as far as the engine."""
         self.limits = limits
         self._diffuser = diffuser
         self._engine = engine
         self._live = looks
-        self._metrics = metrics
         self._request_timeout = request_timeout
+        self._ledger = ledger
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -120,16 +123,23 @@ class EngineBackend:
                     raise InvalidInput(name, f"must have at most {most} tokens for this model, has {tokens}")
         timeout = min(self._request_timeout, pictures[0].timeout or math.inf, time_left)
         terms = Terms(timeout=timeout, priority=pictures[0].priority or 0, tenant=tenant)
+        loras = [picture.lora for picture in exact]
+        courses = [Course() for _ in rows]
+        ending = Ending.REFUSED
         try:
-            images = await self._engine.draw(rows, terms)
+            images = await self._engine.draw(rows, terms, courses)
+            ending = Ending.DRAWN
         except ServingError as error:
             if error.http_status >= 500:
-                for picture in exact:
-                    self._metrics.failed(picture.lora)
+                ending = Ending.FAILED
             raise
-        for picture in exact:
-            self._metrics.drawn(picture.lora)
-        return Drawn(images, rows, [picture.lora for picture in exact])
+        finally:
+            self._ledger.ended(Outcome(model, loras, courses, ending, self._engine.clock()))
+        return Drawn(images, rows, loras)
+
+    def statistics(self, model: str) -> dict[str, object]:
+        """What has been asked for under a name, and how the engine is."""
+        return self._ledger.read(model, self._engine, self._diffuser)
 
     def exact(self, picture: PictureRequest, model: str) -> PictureRequest:
         """The same request with its seed, and with the versions that its LoRAs are now.

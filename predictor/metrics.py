@@ -1,57 +1,45 @@
-"""What Prometheus is told at /metrics beside KServe's own histograms."""
+"""What Prometheus is told at /metrics of pictures and of the engine's work; of requests the edge tells it.
 
-from collections.abc import Sequence
+Counters and histograms are told by those who do the work; what is only read is in `gauges`.
+"""
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
-from predictor.contract import NO_LORA, read_mix
-from predictor.diffusion.adapters import MAX_RESIDENT
-from predictor.diffusion.checkpoint import Checkpoint
-from predictor.diffusion.diffuser import Diffuser
-from predictor.diffusion.sample import Sample
-from predictor.engine.engine import Engine
+from predictor.contract import MIX, read_mix, version_label
+from predictor.engine.worker import CallKind
+from predictor.outcome import Ending, Outcome
 
-SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-MIX = "mix"
+CALL_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""From a step of a small model on a GPU to one of a large model on a CPU."""
+
+WAIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+"""From no wait but for the prompt's encoding to the longest request."""
+
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 
 
-class MeasuredDiffuser(Diffuser):
-    """A diffuser that measures each of its steps; one in a process, since metrics are."""
-
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        device: str,
-        max_resident_loras: int = MAX_RESIDENT,
-        fixed_rows: int | None = None,
-    ) -> None:
-        super().__init__(checkpoint, device, max_resident_loras, fixed_rows)
-        self._seconds = Histogram("emoji_step_seconds", "Time of one denoising step", buckets=SECONDS)
-        self._rows = Histogram("emoji_step_rows", "Pictures in one denoising step", buckets=ROWS)
-        loras = Gauge("emoji_loras", "Versions of LoRAs that are served")
-        loras.set_function(lambda: len(self.adapters))
-        resident = Gauge("emoji_resident_loras", "Those of them in the device's memory")
-        resident.set_function(lambda: len(self.resident_adapters))
-        padding = Gauge("emoji_padding_share", "Rows of the UNet's calls that are copies, as a share of all")
-        padding.set_function(lambda: self.padding_share)
-
-    def step(self, samples: Sequence[Sample]) -> list[Sample | ArithmeticError]:
-        """One denoising step, measured."""
-        with self._seconds.time():
-            stepped = super().step(samples)
-        self._rows.observe(len(samples))
-        return stepped
-
-
 class Metrics:
-    """The engine's gauges, read when scraped, and counters of what was drawn."""
+    """Told of every call of the engine, and of every request that has ended; all on the event loop."""
 
-    def __init__(self, engine: Engine, registry: CollectorRegistry = REGISTRY) -> None:
-        queue = Gauge("emoji_queue_rows", "Pictures waiting for a place in the batch", registry=registry)
-        queue.set_function(lambda: engine.queue_depth)
-        active = Gauge("emoji_active_rows", "Pictures being drawn", registry=registry)
-        active.set_function(lambda: engine.active_rows)
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        """By default what /metrics shows; a registry takes each name only once."""
+        self._seconds = {
+            kind: Histogram(name, text, buckets=CALL_SECONDS, registry=registry)
+            for kind, name, text in (
+                (CallKind.ENCODE, "emoji_encode_seconds", "Time of encoding prompts, several at once"),
+                (CallKind.STEP, "emoji_step_seconds", "Time of one denoising step"),
+                (CallKind.DECODE, "emoji_decode_seconds", "Time of decoding pictures, several at once"),
+            )
+        }
+        self._rows = Histogram(
+            "emoji_step_rows", "Pictures in one denoising step", buckets=ROWS, registry=registry
+        )
+        self._wait = Histogram(
+            "emoji_join_wait_seconds",
+            "Time from a picture's arrival to its first step",
+            buckets=WAIT_SECONDS,
+            registry=registry,
+        )
         self._pictures = Counter(
             "emoji_pictures",
             "Pictures drawn, by the version of the LoRA; mix: by several",
@@ -67,20 +55,63 @@ class Metrics:
             ["lora"],
             registry=registry,
         )
+        self._shared = Counter(
+            "emoji_shared_pictures",
+            "Pictures drawn that cost nothing, since somebody else had asked for the same",
+            registry=registry,
+        )
+        self._hits = Counter(
+            "emoji_prompt_cache_hits",
+            "Pictures begun whose prompts had been encoded for earlier ones",
+            registry=registry,
+        )
+        self._misses = Counter(
+            "emoji_prompt_cache_misses", "Pictures begun whose prompts had to be encoded", registry=registry
+        )
 
-    def drawn(self, lora: str) -> None:
-        """Count a picture of an exact LoRA or mix."""
-        self._pictures.labels(lora=_label(lora)).inc()
-        if _label(lora) == MIX:
+    def called(self, kind: CallKind, rows: int, seconds: float) -> None:
+        """The engine has computed something for so many rows."""
+        if kind in self._seconds:
+            self._seconds[kind].observe(seconds)
+        if kind is CallKind.STEP:
+            self._rows.observe(rows)
+
+    def ended(self, outcome: Outcome) -> None:
+        """A request has ended; what was begun for it counts however it did."""
+        for lora, course in zip(outcome.loras, outcome.courses, strict=True):
+            if outcome.ending is Ending.DRAWN:
+                self._drawn(lora)
+                self._shared.inc(course.shared)
+            elif outcome.ending is Ending.FAILED:
+                self._failed.labels(lora=version_label(lora)).inc()
+            if course.begun is not None and course.arrived is not None:
+                self._wait.observe(course.begun - course.arrived)
+                if not course.shared:
+                    (self._misses if course.encoded else self._hits).inc()
+
+    @property
+    def prompt_cache_hits(self) -> int:
+        """Pictures begun whose prompts had been encoded for earlier ones."""
+        return _total(self._hits)
+
+    @property
+    def prompt_cache_misses(self) -> int:
+        """The others."""
+        return _total(self._misses)
+
+    @property
+    def shared_pictures(self) -> int:
+        """Pictures drawn that somebody else had asked for as well."""
+        return _total(self._shared)
+
+    def _drawn(self, lora: str) -> None:
+        self._pictures.labels(lora=version_label(lora)).inc()
+        if version_label(lora) == MIX:
             for version, _ in read_mix(lora):
                 self._mixed.labels(lora=version).inc()
 
-    def failed(self, lora: str) -> None:
-        """Count a picture that an exact LoRA or mix should have drawn."""
-        self._failed.labels(lora=_label(lora)).inc()
 
-
-def _label(lora: str) -> str:
-    """An exact LoRA as a label: callers choose the text of a mix, so that can't be one."""
-    versions = [version for version, _ in read_mix(lora)]
-    return MIX if len(versions) > 1 else next(iter(versions), NO_LORA)
+def _total(counter: Counter) -> int:
+    """A counter without labels."""
+    (family,) = counter.collect()
+    return int(next(sample.value for sample in family.samples if sample.name.endswith("_total")))

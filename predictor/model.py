@@ -46,6 +46,11 @@ class DiffusionModel(Model):
         route = self._backend.looks.route(self.name)
         return {"route": dict(route)} if route else {}
 
+    @property
+    def statistics(self) -> dict[str, object]:
+        """What is counted under this name, and of the engine: the fields of `statistics.PredictorStats`."""
+        return self._backend.statistics(self.name)
+
     async def healthy(self) -> bool:
         """Whether the engine behind takes work."""
         return self._backend.healthy

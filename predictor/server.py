@@ -5,17 +5,21 @@ reason. The warm-up picture is drawn with the ports open and the readiness probe
 """
 
 import torch
+from prometheus_client import REGISTRY
 
 from predictor import __version__, contract
 from predictor.backend import EngineBackend
 from predictor.contract import MAX_TIMEOUT, PRIORITIES, Limits
+from predictor.diffusion.diffuser import Diffuser
 from predictor.edge import Api, Server, log
 from predictor.engine.engine import Engine
+from predictor.gauges import Gauges
+from predictor.ledger import Ledger
 from predictor.looks.live import LiveLooks
 from predictor.looks.looks import UnusableLook
-from predictor.metrics import MeasuredDiffuser, Metrics
 from predictor.repository import LookRepository
 from predictor.settings import Settings
+from predictor.statistics import PredictorStats
 from weights.errors import WeightsError
 from weights.store import Store
 
@@ -49,7 +53,7 @@ def build_server(settings: Settings) -> Server:
     # This thread only loads. OpenMP keeps a pool of threads for each one that computes, and two pools on the
     # same cores put each other to sleep at every small operation: steps took twice as long.
     torch.set_num_threads(1)
-    diffuser = MeasuredDiffuser.load(
+    diffuser = Diffuser.load(
         settings.base_dir,
         device=device,
         dtype=dtype,
@@ -76,6 +80,7 @@ def build_server(settings: Settings) -> Server:
         size_multiple=diffuser.size_multiple,
         solvers=diffuser.solvers,
     )
+    ledger = Ledger()
     engine = Engine(
         diffuser,
         max_batch_size=settings.max_batch_size,
@@ -85,13 +90,16 @@ def build_server(settings: Settings) -> Server:
         tenant_weights=settings.tenant_weights,
         hang_timeout=settings.hang_timeout,
         threads=threads,
+        observer=ledger.called,
     )
+    REGISTRY.register(Gauges(engine, diffuser))
+
     backend = EngineBackend(
         diffuser,
         engine,
         looks,
         limits,
-        Metrics(engine),
+        ledger,
         request_timeout=settings.request_timeout,
     )
     repository = LookRepository(backend, log_prompts=settings.log_prompts)
@@ -145,4 +153,5 @@ def describe(limits: Limits) -> Api:
         '"image": {"b64": raw pixels, "shape": [height, width, 3], "datatype": "UINT8"}, '
         '"seed": …, "lora": …}`.',
         predict_example={"instances": [{"prompt": "a red apple", "seed": 7}, "a happy cat"]},
+        stats=PredictorStats,
     )

@@ -62,7 +62,8 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
 
     Args:
         argv: the flags; `--help` lists them.
-        environment: MODEL_DIR is the default of --model_dir, DEFAULT_LOOK of --default_look.
+        environment: MODEL_DIR is the default of --model_dir, DEFAULT_LOOK of --default_look; OpenTelemetry's
+            variables say where traces go.
     """
     parser = _parser(environment.get("MODEL_DIR", "/mnt/models"), environment.get("DEFAULT_LOOK") or None)
     given = parser.parse_args(argv)
@@ -79,7 +80,7 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
         base_dir=Path(given.base_dir or base),
         lora_dir=loras,
         routes_file=Path(given.routes or loras / ROUTES),
-        server=read_server_settings(parser, given),
+        server=read_server_settings(parser, given, environment),
         device=given.device,
         dtype=given.dtype,
         default_look=given.default_look,

@@ -91,7 +91,9 @@ async def _submit(names: Names, body: bytes, headers: Mapping[str, str], languag
     drawing = await model.predict(job, headers)
     images: list[Finish] = [wish.finish for wish in job.wishes]
     removes = [replace(how, transparent=True) for how in images]
-    return OldReply(
+    reply = OldReply(
         images=[b64encode(file).decode("ascii") for file in await model.encode(drawing, images)],
         removes=[b64encode(file).decode("ascii") for file in await model.encode(drawing, removes)],
     )
+    model.done(drawing)
+    return reply

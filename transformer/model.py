@@ -6,12 +6,10 @@ One object for each name that is served; all share one `Studio`. It knows no soc
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
-import numpy as np
 from kserve import InferRequest, InferResponse, Model
-from numpy.typing import NDArray
 from starlette.responses import Response
 
 from predictor.contract import (
@@ -25,39 +23,12 @@ from predictor.contract import (
     with_key,
 )
 from predictor.edge import event, time_left
-from predictor.errors import DeadlineExceeded, UpstreamError
+from predictor.errors import DeadlineExceeded, ServingError
+from transformer.drawing import Drawing, Job, read_drawing
 from transformer.pictures import MEDIA_TYPES, Finish, Provenance
 from transformer.reply import OUTPUTS, Picture, infer_response, picture_headers, predictions
 from transformer.request import FIELDS, NotAcceptable, Wish, accepted_formats, read_wishes
-from transformer.studio import English, Studio
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One request on its way to the predictor."""
-
-    wishes: Sequence[Wish]
-    english: Sequence[English]
-    request: InferRequest
-    """What the predictor is asked for."""
-    timeout: float | None
-    """Seconds that are left for it."""
-    reply: Literal["v1", "v2", "picture"]
-    outputs: tuple[str, ...]
-    """The outputs of a v2 reply."""
-    base64: bool
-    """Whether the pictures in a v2 reply are text, as JSON needs them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """What the predictor drew for a job: uint8 [N, H, W, 3], and by which seeds and LoRAs."""
-
-    job: Job
-    pixels: NDArray[np.uint8]
-    seeds: Sequence[int]
-    loras: Sequence[str]
-    model_version: str
+from transformer.studio import Studio
 
 
 class EmojiModel(Model):
@@ -80,6 +51,7 @@ class EmojiModel(Model):
             InvalidInput: a field is missing, malformed or out of range, or nothing could be translated.
             NotAcceptable: the Accept header asks for what this reply cannot be.
         """
+        arrived = time.monotonic()
         log_line = event()
         log_line["model"] = self.name
         settings = self._studio.settings
@@ -123,17 +95,24 @@ class EmojiModel(Model):
             for wish, words in zip(wishes, english, strict=True)
         ]
         request = infer_request(self._upstream_name, pictures, request_id or log_line.get("request_id"))
-        return Job(wishes, english, request, timeout, reply, outputs, base64)
+        return Job(wishes, english, request, timeout, reply, outputs, base64, arrived, time.monotonic())
 
     async def predict(self, payload: Job, headers: Mapping[str, str]) -> Drawing:
         """Have the predictor draw. Raises what `Upstream.infer` raises."""
         request_id = event().get("request_id")
-        response = await self._studio.upstream.infer(
-            payload.request,
-            {**headers, "x-request-id": request_id} if request_id else headers,
-            payload.timeout,
-        )
-        return _read_drawing(payload, response)
+        try:
+            response = await self._studio.upstream.infer(
+                payload.request,
+                {**headers, "x-request-id": request_id} if request_id else headers,
+                payload.timeout,
+            )
+            return read_drawing(payload, response)
+        except ServingError as error:
+            if error.http_status >= 500:
+                seconds = time.monotonic() - payload.arrived
+                for _ in payload.wishes:  # nobody has said which version it would have been
+                    self._studio.statistics.failed(self.name, "", seconds)
+            raise
 
     async def postprocess(
         self, result: Drawing, headers: Mapping[str, str]
@@ -156,6 +135,7 @@ class EmojiModel(Model):
                 files, job.wishes, job.english, result.seeds, result.loras, strict=True
             )
         ]
+        self.done(result)
         if job.reply == "v1":
             return predictions(pictures)
         if job.reply == "picture":
@@ -187,6 +167,24 @@ class EmojiModel(Model):
         ]
         return await self._studio.encode(drawing.pixels, finishes, origins)
 
+    def done(self, drawing: Drawing) -> None:
+        """Count a drawing whose files are all there."""
+        job, now = drawing.job, time.monotonic()
+        translating, waiting, encoding = (
+            job.translated - job.arrived,
+            drawing.drawn - job.translated,
+            now - drawing.drawn,
+        )
+        self._studio.metrics.done(translating, waiting, encoding)
+        stages = {"compute_input": translating, "compute_infer": waiting, "compute_output": encoding}
+        for label in drawing.labels:
+            self._studio.statistics.drawn(self.name, label, now - job.arrived, stages)
+
+    @property
+    def statistics(self) -> dict[str, object]:
+        """What is counted under this name: the fields of the edge's StatsReply."""
+        return {"model_stats": self._studio.statistics.of(self.name)}
+
     def get_input_types(self) -> list[dict[str, object]]:
         """The inputs, for the model's metadata."""
         return [field.metadata for field in FIELDS]
@@ -202,23 +200,3 @@ def _check_picture(wishes: Sequence[Wish], formats: Sequence[str]) -> None:
         raise NotAcceptable("Accept: one picture has an image type; ask for JSON when there are more")
     if wishes[0].finish.format not in formats:
         raise NotAcceptable(f"Accept: the format asked for is {wishes[0].finish.format}")
-
-
-def _read_drawing(job: Job, response: InferResponse) -> Drawing:
-    """Take the pixels out of the predictor's answer.
-
-    Raises:
-        UpstreamError: the answer is not what the contract says.
-    """
-    count = len(job.wishes)
-    try:
-        image, seed, lora = (response.get_output_by_name(name) for name in ("image", "seed", "lora"))
-        pixels = image.as_numpy()
-        seeds = [int(value) for value in seed.as_numpy()]
-        loras = [value.decode() if isinstance(value, bytes) else str(value) for value in lora.as_numpy()]
-    except (AttributeError, ValueError, TypeError, OverflowError) as error:
-        raise UpstreamError("the predictor's answer cannot be read") from error
-    right_shape = pixels.ndim == 4 and pixels.shape[0] == count and pixels.shape[3] == 3 and pixels.size > 0
-    if pixels.dtype != np.uint8 or not right_shape or len(seeds) != count or len(loras) != count:
-        raise UpstreamError("the predictor's answer is not what was asked for")
-    return Drawing(job, pixels, seeds, loras, response.model_version or "")

@@ -78,6 +78,10 @@ class Names(ServingDataPlane):
         # gRPC's message has no place for them
         return metadata | {"parameters": theirs["parameters"]} if "parameters" in theirs else metadata
 
+    async def model_stats(self, model_name: str, model_version: str | None = None) -> dict[str, Any]:
+        """Those of this process; a predictor has its own, and there may be several of them."""
+        return await super().model_stats((await self.find(_full(model_name, model_version))).name)
+
     async def infer(
         self,
         model_name: str,

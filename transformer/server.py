@@ -8,10 +8,12 @@ from importlib import metadata
 
 from fastapi import APIRouter
 from kserve import ModelRepository
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from predictor.contract import Field
 from predictor.edge import Api, Server
 from transformer.legacy import legacy_router
+from transformer.metrics import Metrics, TranslationCache
 from transformer.names import Names
 from transformer.reply import OUTPUTS
 from transformer.request import FIELDS
@@ -20,8 +22,8 @@ from transformer.studio import Studio
 from transformer.translation.backends import build_translator
 
 
-def build_server(settings: Settings) -> Server:
-    """Load the translator and return the server, ready to `start`.
+def build_server(settings: Settings, registry: CollectorRegistry = REGISTRY) -> Server:
+    """Load the translator and return the server, ready to `start`; /metrics shows the default registry.
 
     Raises:
         ValueError, OSError: the translator's folder can't be used.
@@ -29,7 +31,8 @@ def build_server(settings: Settings) -> Server:
     translator = build_translator(
         settings.translator, settings.translator_dir, settings.translation_cache_size
     )
-    studio = Studio(settings, translator)
+    registry.register(TranslationCache(translator.stats))
+    studio = Studio(settings, translator, Metrics(registry))
     models = ModelRepository()
     names = Names(models, studio, "emoji transformer", metadata.version("kserve"))
     api = describe((legacy_router(names),))

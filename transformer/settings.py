@@ -54,7 +54,7 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
     Args:
         argv: the flags; `--help` lists them.
         environment: REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE is the CA file for TLS to the predictor, as the
-            controller sets it.
+            controller sets it; OpenTelemetry's variables say where traces go.
     """
     parser = _parser()
     given = parser.parse_args(argv)
@@ -71,7 +71,7 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
         parser.error("--translator seq2seq needs --translator_dir")
     return Settings(
         predictor_host=given.predictor_host,
-        server=read_server_settings(parser, given),
+        server=read_server_settings(parser, given, environment),
         model_name=given.model_name,
         default_model=given.default_model,
         predictor_protocol=given.predictor_protocol,

@@ -12,7 +12,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from predictor.edge import Statistics, span
 from predictor.errors import InvalidInput
+from transformer.metrics import Metrics
 from transformer.pictures import Finish, Provenance, finish
 from transformer.request import Wish
 from transformer.settings import Settings
@@ -44,8 +46,10 @@ class Studio:
     upstream: Upstream
     _threads: ThreadPoolExecutor
 
-    def __init__(self, settings: Settings, translator: Translator) -> None:
+    def __init__(self, settings: Settings, translator: Translator, metrics: Metrics) -> None:
         self.settings = settings
+        self.metrics = metrics
+        self.statistics = Statistics()
         self._translator = translator
         self.healthy = False
 
@@ -69,6 +73,10 @@ class Studio:
         Raises:
             InvalidInput: nothing of a prompt could be translated.
         """
+        with span("translate", {"emoji.rows": len(wishes)}):
+            return await self._translate(wishes)
+
+    async def _translate(self, wishes: Sequence[Wish]) -> list[English]:
         found: dict[tuple[LanguageChoice, str], Translation] = {}
         for choice in cast("tuple[LanguageChoice, ...]", LANGUAGE_CHOICES):
             texts = {
@@ -94,8 +102,9 @@ class Studio:
     ) -> list[bytes]:
         """Picture files of pixels [H, W, 3], made in threads."""
         loop = asyncio.get_running_loop()
-        rows = zip(pixels, how, origins, strict=True)
-        return await asyncio.gather(*(loop.run_in_executor(self._threads, finish, *row) for row in rows))
+        rows = list(zip(pixels, how, origins, strict=True))
+        with span("encode pictures", {"emoji.rows": len(rows)}):
+            return await asyncio.gather(*(loop.run_in_executor(self._threads, finish, *row) for row in rows))
 
 
 def _english(prompt: Translation, negative: Translation) -> English:

@@ -12,7 +12,7 @@ from predictor.contract.body import (
     parse_json,
 )
 from predictor.contract.fields import INPUTS, NO_LORA, OUTPUTS, Field, Value
-from predictor.contract.mix import Mix, read_mix, write_mix
+from predictor.contract.mix import MIX, Mix, read_mix, version_label, write_mix
 from predictor.contract.pictures import MAX_TIMEOUT, PRIORITIES, Limits, PictureRequest, check_pictures
 from predictor.contract.request import (
     TENANT_HEADER,
@@ -28,6 +28,7 @@ from predictor.contract.response import infer_response, predictions
 __all__ = [
     "INPUTS",
     "MAX_TIMEOUT",
+    "MIX",
     "NO_LORA",
     "OUTPUTS",
     "PRIORITIES",
@@ -51,6 +52,7 @@ __all__ = [
     "read_tensors",
     "requested_outputs",
     "tenant",
+    "version_label",
     "with_key",
     "write_mix",
 ]

@@ -11,6 +11,9 @@ from predictor.errors import InvalidInput
 Mix = tuple[tuple[str, float], ...]
 """LoRAs with the weights of their deltas, each LoRA once; empty: the plain base."""
 
+MIX = "mix"
+"""The label of every mix, wherever versions are counted."""
+
 MAX_LORAS = 4
 """In one mix: each adds its rank to the cost of the picture."""
 
@@ -56,3 +59,9 @@ def write_mix(mix: Mix) -> str:
         return mix[0][0]
     parts = [f"{reference}:{weight:.4f}".rstrip("0").rstrip(".") for reference, weight in mix]
     return "+".join(parts) or NO_LORA
+
+
+def version_label(text: str) -> str:
+    """What pictures of an exact LoRA or mix are counted by: callers choose the text of a mix."""
+    versions = [version for version, _ in read_mix(text)]
+    return MIX if len(versions) > 1 else next(iter(versions), NO_LORA)

@@ -17,20 +17,28 @@ from predictor.edge.settings import (
     read_server_settings,
     seconds,
 )
+from predictor.edge.spans import client_span, past_span, span
+from predictor.edge.statistics import Duration, Statistics, StatsReply
 
 __all__ = [
     "Api",
     "Backend",
+    "Duration",
     "PortInUse",
     "Server",
     "ServerSettings",
     "ServingDataPlane",
+    "Statistics",
+    "StatsReply",
     "add_server_flags",
+    "client_span",
     "configure_logging",
     "event",
     "log",
+    "past_span",
     "positive",
     "read_server_settings",
     "seconds",
+    "span",
     "time_left",
 ]

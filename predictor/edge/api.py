@@ -5,6 +5,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from predictor.edge.statistics import StatsReply
+
 
 @dataclass(frozen=True, slots=True)
 class Api:
@@ -18,3 +20,4 @@ class Api:
     predict_description: str = ""
     predict_example: dict[str, Any] = field(default_factory=dict)
     routers: tuple[APIRouter, ...] = ()
+    stats: type[StatsReply] = StatsReply

@@ -11,6 +11,7 @@ from kserve.protocol.dataplane import DataPlane
 
 from predictor.edge.backend import Backend
 from predictor.edge.logs import event
+from predictor.edge.metrics import request_metrics
 from predictor.errors import NotReady, UnknownModel
 
 
@@ -34,7 +35,10 @@ class ServingDataPlane(DataPlane):
 
     def metadata(self) -> dict[str, Any]:
         """The server's name, version and protocol extensions."""
-        return {**self._identity, "extensions": ["binary_tensor_data", "model_repository(index)"]}
+        return {
+            **self._identity,
+            "extensions": ["binary_tensor_data", "model_repository(index)", "statistics"],
+        }
 
     def lookup(self, name: str, version: str | None = None) -> Model:
         """The model of this name.
@@ -73,6 +77,12 @@ class ServingDataPlane(DataPlane):
         }
         parameters = getattr(model, "parameters", {})
         return metadata | {"parameters": parameters} if parameters else metadata
+
+    async def model_stats(self, model_name: str, model_version: str | None = None) -> dict[str, Any]:
+        """What has been counted under a name since the start: the fields of `Api.stats`."""
+        model = self.lookup(model_name, model_version)
+        requests = request_metrics().by_status(model.name)
+        return {"requests": requests, **getattr(model, "statistics", {})}
 
     async def model_ready(
         self,

@@ -8,7 +8,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import orjson
@@ -37,6 +37,11 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 def request_id(given: str | None) -> str:
     """The caller's own id if it is fit for headers and logs, else a new one."""
     return given if given and _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+
+
+def asks_for_pictures(scope: Mapping[str, Any]) -> bool:
+    """Whether an HTTP request is one that is counted and traced."""
+    return bool(scope["method"] == "POST" and scope["path"] != LIST_PATH)
 
 
 class ClientDisconnected(Exception):
@@ -91,7 +96,7 @@ class Gate:
                 await _refuse(NotReady("the server is stopping"), send_with_id)
         finally:
             seconds = time.monotonic() - started
-            if scope["method"] == "POST" and scope["path"] != LIST_PATH:
+            if asks_for_pictures(scope):
                 request_metrics().count(fields, status, seconds)
             level = logging.INFO if scope["method"] == "POST" or status == 500 else logging.DEBUG
             fields |= {

@@ -22,7 +22,9 @@ from predictor.edge.deadline import begin_deadline
 from predictor.edge.gate import CLIENT_GONE, request_id
 from predictor.edge.logs import begin_event, event, log
 from predictor.edge.metrics import request_metrics
-from predictor.edge.rest import serving_error
+from predictor.edge.refusals import serving_error
+from predictor.edge.spans import span
+from predictor.edge.traced import TracedCalls
 from predictor.errors import NotImplementedHere
 
 CONNECTION_AGE_S = 60.0
@@ -59,7 +61,8 @@ class Servicer(InferenceServicer):
             request.model_name, infer_request, headers, request.model_version
         )
         assert isinstance(response, InferResponse)
-        return response.to_grpc()
+        with span("encode reply"):
+            return response.to_grpc()
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Not offered: models come from the store at start-up."""
@@ -115,7 +118,7 @@ def grpc_server(
 ) -> grpc.aio.Server:
     """The gRPC server, not yet bound. Replies may have any length: what was asked for has its limits."""
     server = grpc.aio.server(
-        interceptors=(Interceptor(),),
+        interceptors=(TracedCalls(), Interceptor()),
         options=[
             ("grpc.max_receive_message_length", max_request_bytes),
             ("grpc.max_send_message_length", -1),

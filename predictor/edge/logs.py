@@ -7,6 +7,8 @@ import time
 from contextvars import ContextVar
 from typing import Any
 
+from opentelemetry import trace
+
 _EVENT: ContextVar[dict[str, Any] | None] = ContextVar("event", default=None)
 _LOGGER = logging.getLogger("predictor.edge")
 
@@ -18,8 +20,11 @@ def event() -> dict[str, Any]:
 
 
 def begin_event(request_id: str) -> dict[str, Any]:
-    """Start the log line of a request in this context."""
+    """Start the log line of a request in this context, with the id of its trace if it belongs to one."""
     fields: dict[str, Any] = {"request_id": request_id}
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        fields["trace_id"] = trace.format_trace_id(context.trace_id)
     _EVENT.set(fields)
     return fields
 
@@ -49,6 +54,8 @@ def configure_logging(log_format: str, level: str = "INFO") -> None:
             "loggers": {
                 "predictor": {"level": level},
                 "transformer": {"level": level},
+                # one line for all spans that could not be sent, none for every new try
+                "opentelemetry": {"level": "ERROR"},
                 "kserve": quiet,
                 "kserve.trace": quiet,
                 "uvicorn": quiet,

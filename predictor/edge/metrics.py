@@ -46,6 +46,15 @@ class RequestMetrics:
         if not 400 <= http_status < 500:
             self._seconds.labels(model=model).observe(seconds)
 
+    def by_status(self, model: str) -> dict[str, int]:
+        """How many requests for a model's pictures ended with each status."""
+        (family,) = self._requests.collect()
+        return {
+            sample.labels["status"]: int(sample.value)
+            for sample in family.samples
+            if sample.name.endswith("_total") and sample.labels["model"] == model
+        }
+
 
 @cache
 def request_metrics(registry: CollectorRegistry = REGISTRY) -> RequestMetrics:

@@ -1,6 +1,6 @@
-"""REST: the routes of the Open Inference Protocol v2 and of KServe v1, and what their errors look like.
+"""REST: the routes of the Open Inference Protocol v2 and of KServe v1.
 
-The routes know bodies and headers; tensors are read by the model. An error is `{"error": "…"}`.
+They know bodies and headers; tensors are read by the model.
 """
 
 import asyncio
@@ -10,24 +10,17 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from kserve import errors as kserve_errors
 from kserve.protocol.rest.server import metrics_handler
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from predictor import contract
 from predictor.edge.api import Api
 from predictor.edge.dataplane import ServingDataPlane
-from predictor.edge.logs import event, log
-from predictor.errors import InvalidInput, NotReady, ServingError, UnknownModel
+from predictor.edge.refusals import ErrorReply, answer
+from predictor.edge.spans import span
+from predictor.errors import NotReady, ServingError
 
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
-
-
-class ErrorReply(BaseModel):
-    """What every error looks like."""
-
-    error: str
 
 
 class Routes:
@@ -79,6 +72,14 @@ class Routes:
             raise NotReady(f"model {model_name[:80]!r} is not ready")
         return {"name": model_name, "ready": True}
 
+    async def model_stats(self, model_name: str, model_version: str | None = None) -> dict[str, Any]:
+        """Pictures and times since the start of this process, by the version that drew, as Triton's
+        statistics extension has them.
+
+        They count pictures, not requests, since those of one request may be drawn by different versions.
+        """
+        return await self._dataplane.model_stats(model_name, model_version)
+
     async def infer(self, request: Request, model_name: str, model_version: str | None = None) -> Response:
         """Replaced by the text of `Api.infer_description`."""
         headers = dict(request.headers)
@@ -93,7 +94,8 @@ class Routes:
             return response
         binary = contract.binary_outputs(infer_request, [output.name for output in response.outputs])
         # pixels as JSON numbers take their time: not on the event loop
-        body, json_length = await asyncio.to_thread(contract.encode_body, response, binary)
+        with span("encode reply"):
+            body, json_length = await asyncio.to_thread(contract.encode_body, response, binary)
         if json_length is None:
             return Response(body, media_type="application/json", headers=reply_headers)
         reply_headers[JSON_LENGTH_HEADER] = str(json_length)
@@ -103,7 +105,9 @@ class Routes:
         """Replaced by the text of `Api.predict_description`."""
         payload = contract.parse_json(await request.body())
         response, reply_headers = await self._dataplane.infer(model_name, payload, dict(request.headers))
-        return Response(orjson.dumps(response), media_type="application/json", headers=reply_headers)
+        with span("encode reply"):
+            body = orjson.dumps(response)
+        return Response(body, media_type="application/json", headers=reply_headers)
 
 
 def rest_app(dataplane: ServingDataPlane, api: Api, *, docs: bool) -> FastAPI:
@@ -115,12 +119,14 @@ def rest_app(dataplane: ServingDataPlane, api: Api, *, docs: bool) -> FastAPI:
         docs_url="/docs" if docs else None,
         redoc_url=None,
         openapi_url="/openapi.json" if docs else None,
+        # Spans are made around the gate, which knows refusals and absent clients, and the probes get none.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     _add_routes(app, Routes(dataplane), api)
     for router in api.routers:
         app.include_router(router)
     for kind in (ServingError, HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(kind, _answer)
+        app.add_exception_handler(kind, answer)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -174,6 +180,14 @@ def _add_routes(app: FastAPI, routes: Routes, api: Api) -> None:
             f"{path}/ready", routes.model_ready, responses=lookup, tags=["v2"], name=f"model{name} ready"
         )
         app.add_api_route(
+            f"{path}/stats",
+            routes.model_stats,
+            response_model=api.stats,
+            responses=lookup,
+            tags=["v2"],
+            name=f"model{name} statistics",
+        )
+        app.add_api_route(
             f"{path}/infer",
             routes.infer,
             methods=["POST"],
@@ -207,33 +221,3 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         components |= infer.pop("$defs", {}) | {"InferBody": infer}
         app.openapi_schema = schema
     return app.openapi_schema
-
-
-async def _answer(request: Request, error: Exception) -> Response:
-    """Every exception's reply; what is not meant for the caller stays in the log, under the request's id."""
-    headers: dict[str, str] = {}
-    if isinstance(error, HTTPException):
-        status, message = error.status_code, str(error.detail)
-        headers = dict(error.headers or {})
-    else:
-        known = serving_error(error)
-        status, message, headers = known.http_status, known.message, known.headers
-        if status == 500:
-            message = f"{message} (request {request.state.request_id})"
-    event()["error"] = message
-    return Response(orjson.dumps({"error": message}), status, headers, "application/json")
-
-
-def serving_error(error: Exception) -> ServingError:
-    """The error to tell the caller; an unexpected one is logged here with its traceback, and told without."""
-    match error:
-        case ServingError():
-            return error
-        case RequestValidationError():
-            return InvalidInput("request", "its path or query is wrong")
-        case kserve_errors.InvalidInput():
-            return InvalidInput("request", error.reason)
-        case kserve_errors.ModelNotFound():
-            return UnknownModel(error.reason)
-    log("unexpected error", dict(event()), level=40, exc_info=error)
-    return ServingError("internal error")

@@ -13,12 +13,14 @@ from kserve import Model, ModelRepository, ModelServer
 
 from predictor.edge.api import Api
 from predictor.edge.backend import Backend
+from predictor.edge.collector import Collector
 from predictor.edge.dataplane import ServingDataPlane
 from predictor.edge.gate import Gate
 from predictor.edge.grpc import grpc_server
 from predictor.edge.logs import log
 from predictor.edge.rest import rest_app
 from predictor.edge.settings import ServerSettings
+from predictor.edge.traced import TracedApp
 
 
 class PortInUse(Exception):
@@ -76,7 +78,13 @@ class Server(ModelServer):
     def _occupied(self, kind: str, port: int, reason: str) -> str:
         return f"cannot listen on {self._settings.host}:{port} ({reason}); choose another with --{kind}_port"
 
+    def _collector(self) -> Collector | None:
+        """Where this process's spans go, if anywhere: `emoji-predictor` is who they are of."""
+        endpoint = self._settings.traces_endpoint
+        return Collector(endpoint, self._api.title.replace(" ", "-"), self._api.version) if endpoint else None
+
     async def _serve_until_stopped(self, listener: socket.socket) -> None:
+        collector = self._collector()
         rest = _Uvicorn(self._uvicorn_config())
         rpc = await self._start_grpc() if self._settings.enable_grpc else None
         stopping = self._listen_to_signals()
@@ -98,6 +106,8 @@ class Server(ModelServer):
             rest.should_exit = True
             await asyncio.gather(serving, *([rpc.stop(self._settings.grace_period)] if rpc else []))
             await self._backend.stop(1.0)
+            if collector is not None:
+                await collector.stop()
             log("stopped")
 
     def _listen_to_signals(self) -> asyncio.Event:
@@ -122,7 +132,7 @@ class Server(ModelServer):
         settings = self._settings
         app = rest_app(self.dataplane, self._api, docs=settings.enable_docs)
         return uvicorn.Config(
-            Gate(app, settings.max_body_bytes, lambda: self.dataplane.draining),
+            TracedApp(Gate(app, settings.max_body_bytes, lambda: self.dataplane.draining)),
             log_config=None,
             access_log=False,
             lifespan="off",

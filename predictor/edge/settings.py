@@ -5,7 +5,9 @@ Knows KServe's parser, which these flags are added to, but not what is served.
 
 import argparse
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class ServerSettings:
     timeout_keep_alive: int = 65
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
+    traces_endpoint: str | None = None
+    """The URL that spans are posted to; None: there are none."""
 
 
 def add_server_flags(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +47,16 @@ def add_server_flags(parser: argparse.ArgumentParser) -> None:
     process.add_argument("--log_prompts", action="store_true", help="write prompts into the log")
 
 
-def read_server_settings(parser: argparse.ArgumentParser, given: argparse.Namespace) -> ServerSettings:
-    """The server's part of what was given; ends the process where it is wrong."""
+def read_server_settings(
+    parser: argparse.ArgumentParser, given: argparse.Namespace, environment: Mapping[str, str]
+) -> ServerSettings:
+    """The server's part of what was given; ends the process where it is wrong.
+
+    Args:
+        parser: has the flags of `add_server_flags`.
+        given: what it has parsed.
+        environment: OpenTelemetry's variables say whether spans are collected and where.
+    """
     for name in ("ssl_certfile", "ssl_keyfile"):
         file = getattr(given, name)
         if file and not os.access(file, os.R_OK):
@@ -61,7 +73,34 @@ def read_server_settings(parser: argparse.ArgumentParser, given: argparse.Namesp
         timeout_keep_alive=given.timeout_keep_alive,
         ssl_certfile=given.ssl_certfile,
         ssl_keyfile=given.ssl_keyfile,
+        traces_endpoint=_traces_endpoint(parser, environment),
     )
+
+
+def _traces_endpoint(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> str | None:
+    """Where spans go by the variables that OpenTelemetry specifies for every program."""
+    base = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or (
+        base and f"{base.removesuffix('/')}/v1/traces"
+    )
+    off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    exporter = environment.get("OTEL_TRACES_EXPORTER") or "otlp"
+    if not endpoint or off or exporter == "none":
+        return None
+    if exporter != "otlp":
+        parser.error(f"OTEL_TRACES_EXPORTER: {exporter} is not there; otlp and none are")
+    protocol = environment.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environment.get(
+        "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"
+    )
+    if protocol != "http/protobuf":
+        parser.error(f"OTEL_EXPORTER_OTLP_PROTOCOL: {protocol} is not spoken; http/protobuf is, on port 4318")
+    try:
+        url = urlsplit(endpoint)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError
+    except ValueError:
+        parser.error(f"OTEL_EXPORTER_OTLP_ENDPOINT: {endpoint} is not like http://collector:4318")
+    return endpoint
 
 
 def positive(text: str) -> int:

@@ -102,6 +102,8 @@ class Engine:
         a plain ServingError if the computation of one of the rows failed.
         """
         arrived = self.clock()
+        for course in courses:
+            course.arrived = arrived
         try:
             async with asyncio.timeout(terms.timeout) as limit:
                 return await self._draw(rows, terms, arrived, tuple(courses))

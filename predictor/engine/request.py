@@ -30,9 +30,7 @@ class Request:
     pictures: dict[int, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.courses = self.courses or tuple(Course() for _ in self.rows)
-        for course in self.courses:
-            course.arrived = self.arrived
+        self.courses = self.courses or tuple(Course(self.arrived) for _ in self.rows)
 
     @property
     def deadline(self) -> float:

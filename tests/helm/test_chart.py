@@ -67,6 +67,8 @@ def test_helm_finds_no_fault(name: str) -> None:
         ("predictor.env[0].nmae=X", "env"),
         ("predictor.tolerations[0].kye=nvidia.com/gpu", "tolerations"),
         ("predictor.resources.limits=null", "limits"),
+        ("tracing.endpoint=otel-collector:4318", "endpoint"),
+        ("tracing.ratio=2", "ratio"),
         ("auth.enabled=true", "auth.enabled needs mode Standard"),
         ("weights.base.uri=s3://models/base", "weights.copyEmbedded"),
     ],
@@ -216,3 +218,30 @@ def test_the_readme_is_made_of_the_values() -> None:
         "helm-docs", "--chart-search-root", CHART, "--sort-values-order", "file", "--dry-run", "-l", "warning"
     )
     assert shown.strip() == (CHART / "README.md").read_text().strip(), "make chart-readme"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [
+        ("http://otel-collector.monitoring:4318", 4318),
+        ("https://traces.example.com/otlp", 443),
+        ("http://collector", 80),
+    ],
+)
+def test_traces_may_go_to_the_collector_and_by_the_share_that_was_asked_for(endpoint: str, port: int) -> None:
+    tracing = [
+        f"tracing.endpoint={endpoint}",
+        "tracing.namespace=seen",
+        "tracing.ratio=0.25",
+        "mode=Standard",
+    ]
+    objects = helm(*tracing)
+    for container in one(objects, "ServingRuntime", "emoji-diffusion")["spec"]["containers"]:
+        assert {variable["name"]: variable["value"] for variable in container["env"]} == {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+            "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": "0.25",
+        }
+    *_, egress = one(objects, "NetworkPolicy", "emoji-predictor")["spec"]["egress"]
+    assert egress["to"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "seen"}
+    assert egress["ports"] == [{"protocol": "TCP", "port": port}]

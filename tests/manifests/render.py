@@ -28,8 +28,10 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "local": ("overlays/local",),
     "knative": KNATIVE,
     "knative-canary": (*KNATIVE, "components/canary/knative"),
+    "knative-tracing": (*KNATIVE, "components/tracing", "components/tracing/knative"),
     "standard": STANDARD,
     "standard-canary": (*STANDARD, "components/canary/standard", "components/auth"),
+    "standard-tracing": (*STANDARD, "components/tracing", "components/tracing/standard"),
     "gpu": ("overlays/gpu",),
 }
 """Names of the chart's `ci/<name>-values.yaml`, and the overlay with components that has the same objects."""

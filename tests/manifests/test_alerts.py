@@ -23,9 +23,9 @@ def _metrics() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name, labels in re.findall(r"^(\w+)\{(.*?)\} ", generate_latest(registry).decode(), re.MULTILINE):
         found.setdefault(name, set()).update(re.findall(r"(\w+)=", labels))
-    # the engine's own gauges need an engine: their names are read where they are made
-    source = Path(ROOT, "predictor/metrics.py").read_text()
-    return found | {name: set() for name in re.findall(r'Gauge\("(\w+)"', source)}
+    # the engine's gauges need an engine: their names are read where they are made
+    source = Path(ROOT, "predictor/gauges.py").read_text()
+    return found | {name: set() for name in re.findall(r'"(emoji_\w+)"', source)}
 
 
 def _expressions() -> list[str]:

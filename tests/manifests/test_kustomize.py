@@ -106,6 +106,28 @@ def test_the_weights_job_fills_the_claims_that_the_predictor_mounts(setting: str
     }
 
 
+@pytest.mark.parametrize("name", ["knative-tracing", "standard-tracing"])
+def test_with_tracing_every_server_knows_the_collector_and_may_talk_to_it(name: str) -> None:
+    objects = kustomize(*SETTINGS[name])
+    containers = [
+        container
+        for item in objects
+        if item["kind"] in ("ServingRuntime", "InferenceService")
+        for container in (
+            item["spec"].get("containers") or item["spec"].get("transformer", {}).get("containers", [])
+        )
+    ]
+    assert len(containers) == {"knative-tracing": 3, "standard-tracing": 2}[name]
+    for container in containers:
+        (variable,) = container["env"]
+        assert variable["name"] == "OTEL_EXPORTER_OTLP_ENDPOINT"
+        host, port = variable["value"].removeprefix("http://").split(":")
+        *_, egress = one(objects, "NetworkPolicy", "emoji-predictor")["spec"]["egress"]
+        assert egress["ports"] == [{"protocol": "TCP", "port": int(port)}]
+        namespace = egress["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        assert host == f"otel-collector.{namespace}"
+
+
 def test_a_knative_canary_is_two_values() -> None:
     stable = one(kustomize(*KNATIVE), "InferenceService", "emoji")
     canary = deepcopy(one(kustomize(*SETTINGS["knative-canary"]), "InferenceService", "emoji"))

@@ -16,11 +16,13 @@ from predictor.contract import Limits, PictureRequest
 from predictor.diffusion.diffuser import Diffuser
 from predictor.engine.engine import Engine
 from predictor.errors import DeadlineExceeded, InvalidInput, NotReady, UnknownModel
+from predictor.ledger import Ledger
 from predictor.looks.live import LiveLooks
 from predictor.looks.looks import Looks
-from predictor.metrics import Metrics
 from predictor.model import DiffusionModel
+from predictor.outcome import Ending, Outcome
 from predictor.repository import LookRepository
+from tests.predictor.engine.recorder import settle
 from tests.tiny_models import make_lora, make_pipeline
 from tests.weights.loras import make_manifest, make_tensors
 from weights.store import Store
@@ -48,14 +50,24 @@ def store(tmp_path: Path) -> Store:
 def serve(diffuser: Diffuser, store: Store) -> Callable[..., Any]:
     """Runs a coroutine function on a started backend."""
 
-    def run(work: Callable[[EngineBackend], Awaitable[Any]], request_timeout: float = 100.0) -> Any:
+    def run(
+        work: Callable[[EngineBackend], Awaitable[Any]],
+        request_timeout: float = 100.0,
+        ledger: Ledger | None = None,
+    ) -> Any:
         looks = LiveLooks(store, None, store.root / "routes.json")
 
         async def scenario() -> Any:
             engine = Engine(diffuser, max_batch_size=2, max_queue_rows=4)
             limits = Limits(max_rows=4, max_steps=1000, solvers=diffuser.solvers)
-            metrics = Metrics(engine, CollectorRegistry())
-            backend = EngineBackend(diffuser, engine, looks, limits, metrics, request_timeout=request_timeout)
+            backend = EngineBackend(
+                diffuser,
+                engine,
+                looks,
+                limits,
+                ledger or Ledger(CollectorRegistry()),
+                request_timeout=request_timeout,
+            )
             assert not backend.healthy
             await backend.start()
             assert (backend.alive, backend.healthy) == (True, True)
@@ -109,21 +121,44 @@ def test_a_caller_may_have_less_time_than_the_request_says(serve: Callable[..., 
     serve(work)
 
 
-def test_failures_are_counted_by_lora(serve: Callable[..., Any]) -> None:
-    async def work(backend: EngineBackend) -> None:
-        def failed(lora: str) -> float:
-            return backend._metrics._failed.labels(lora=lora)._value.get()
+def test_it_tells_how_every_request_ended(serve: Callable[..., Any]) -> None:
+    told: list[Outcome] = []
 
+    class Told(Ledger):
+        def ended(self, outcome: Outcome) -> None:
+            told.append(outcome)
+            super().ended(outcome)
+
+    async def work(backend: EngineBackend) -> None:
+        def ask(steps: int, model: str, **changes: Any) -> Awaitable[Any]:
+            picture = PictureRequest("a", solver="ddim", num_inference_steps=steps, **changes)
+            return backend.draw([picture] * 2, model)
+
+        await ask(2, "openmoji")
         with pytest.raises(DeadlineExceeded):
-            await backend.draw([PictureRequest("a", num_inference_steps=100)] * 2, "openmoji")
-        mix = PictureRequest("a", num_inference_steps=100, lora="notoemoji:0.5+openmoji:0.5")
-        with pytest.raises(DeadlineExceeded):
-            await backend.draw([mix], "emoji")
+            await ask(900, "emoji", timeout=0.01, lora="notoemoji:0.5+openmoji:0.5")
+        leaving = asyncio.ensure_future(ask(900, "notoemoji@2"))
+        await settle(lambda: backend._engine.active_rows or leaving.done())
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
         with pytest.raises(InvalidInput):
             await backend.draw([PictureRequest("a" * 100)], "openmoji")
-        assert [failed(lora) for lora in ("openmoji@1", "mix", "notoemoji@2")] == [2, 1, 0]
 
-    serve(work, request_timeout=0.001)
+    serve(work, ledger=Told(CollectorRegistry()))
+    assert [(outcome.model, outcome.ending) for outcome in told] == [
+        ("openmoji", Ending.DRAWN),
+        ("emoji", Ending.FAILED),
+        ("notoemoji@2", Ending.REFUSED),
+    ]
+    assert [outcome.loras for outcome in told] == [
+        ["openmoji@1"] * 2,
+        ["notoemoji@2:0.5+openmoji@1:0.5"] * 2,
+        ["notoemoji@2"] * 2,
+    ]
+    assert [course.steps for course in told[0].courses] == [2, 2]
+    for outcome in told:
+        assert all(course.arrived <= outcome.ended for course in outcome.courses)
 
 
 def test_a_prompt_is_counted_in_tokens(serve: Callable[..., Any]) -> None:
@@ -270,8 +305,7 @@ def test_the_repository_knows_the_names_of_now(serve: Callable[..., Any], store:
 def test_without_loras_there_is_one_model(diffuser: Diffuser, tmp_path: Path) -> None:
     engine = Engine(diffuser, max_batch_size=2, max_queue_rows=4)
     looks = LiveLooks(Store(tmp_path / "none"), None, tmp_path / "routes.json")
-    metrics = Metrics(engine, CollectorRegistry())
-    backend = EngineBackend(diffuser, engine, looks, Limits(), metrics, request_timeout=1)
+    backend = EngineBackend(diffuser, engine, looks, Limits(), Ledger(CollectorRegistry()), request_timeout=1)
     repository = LookRepository(backend, log_prompts=False)
     assert list(repository.get_models()) == ["emoji"]
     assert [repository.get_model(name) for name in ("emoji@1", "emoji@", "notoemoji")] == [None] * 3

@@ -126,3 +126,40 @@ def test_tenants_have_weights_and_the_queue_what_a_request_may_wait() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         read_settings([], {}).max_rows = 3  # type: ignore[misc]
+
+
+def endpoint(**environment: str) -> str | None:
+    return read_settings(
+        [], {f"OTEL_{name}": value for name, value in environment.items()}
+    ).server.traces_endpoint
+
+
+def test_opentelemetrys_variables_say_where_traces_go() -> None:
+    base = {"EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+    assert endpoint() is None
+    assert endpoint(**base) == "http://collector:4318/v1/traces"
+    assert endpoint(EXPORTER_OTLP_ENDPOINT="https://collector/otlp/") == "https://collector/otlp/v1/traces"
+    assert endpoint(**base, EXPORTER_OTLP_TRACES_ENDPOINT="http://other/in") == "http://other/in"
+    assert endpoint(**base, EXPORTER_OTLP_PROTOCOL="http/protobuf", TRACES_EXPORTER="otlp") is not None
+    for off in ({"SDK_DISABLED": "true"}, {"TRACES_EXPORTER": "none"}):
+        assert endpoint(**base, **off) is None
+    assert endpoint(EXPORTER_OTLP_ENDPOINT="") is None
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"EXPORTER_OTLP_ENDPOINT": "collector:4318"},
+        {"EXPORTER_OTLP_ENDPOINT": "grpc://collector:4317"},
+        {"EXPORTER_OTLP_ENDPOINT": "http://[collector"},
+        {"EXPORTER_OTLP_ENDPOINT": "http://collector:4317", "EXPORTER_OTLP_PROTOCOL": "grpc"},
+        {"EXPORTER_OTLP_ENDPOINT": "http://c:4318", "EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"},
+        {"EXPORTER_OTLP_ENDPOINT": "http://c:4318", "TRACES_EXPORTER": "zipkin"},
+    ],
+)
+def test_a_collector_that_cannot_be_spoken_to_is_refused(
+    environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        endpoint(**environment)
+    assert "OTEL_" in capsys.readouterr().err

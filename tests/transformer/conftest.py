@@ -49,7 +49,9 @@ _given: set[int] = set()
 
 
 @contextmanager
-def serving(module: str, *flags: str, log: Path, wait_for: str = "/v2/health/live") -> Iterator[Process]:
+def serving(
+    module: str, *flags: str, log: Path, wait_for: str = "/v2/health/live", **environment: str
+) -> Iterator[Process]:
     """Run `python -m module` with two free ports until the block ends."""
     http_port, grpc_port = free_port(), free_port()
     command = [sys.executable, "-m", module, "--http_port", str(http_port), "--grpc_port", str(grpc_port)]
@@ -57,7 +59,7 @@ def serving(module: str, *flags: str, log: Path, wait_for: str = "/v2/health/liv
         process = subprocess.Popen(
             [*command, *flags],
             cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
             stdout=out,
             stderr=subprocess.STDOUT,
         )

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from kserve import InferInput, InferRequest, InferResponse
 from kserve.protocol.infer_type import RequestedOutput
 from PIL import Image
+from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
 from predictor.contract import INPUTS, infer_response, read_tensors
 from predictor.errors import InvalidInput, ServingError, UpstreamError
-from transformer.model import Drawing, EmojiModel, Job
+from transformer.drawing import Drawing, Job
+from transformer.metrics import Metrics
+from transformer.model import EmojiModel
 from transformer.reply import OUTPUTS
 from transformer.request import FIELDS, NotAcceptable, accepted_formats
 from transformer.settings import Settings
@@ -32,7 +35,7 @@ LIMITS = Settings("nowhere", max_rows=3, max_prompt_chars=40, max_picture_size=2
 @pytest.fixture(scope="module")
 def model() -> Iterator[EmojiModel]:
     """A model whose predictor is not there: only `predict` would need it."""
-    studio = Studio(LIMITS, build_translator("glossary"))
+    studio = Studio(LIMITS, build_translator("glossary"), Metrics(CollectorRegistry()))
     asyncio.run(studio.start())
     yield EmojiModel("notoemoji", "notoemoji", studio)
     asyncio.run(studio.stop(0))
@@ -127,9 +130,10 @@ def test_every_row_has_a_seed_and_the_given_ones_are_kept(model: EmojiModel) -> 
 
 def test_the_predictors_own_fields_are_passed_on(model: EmojiModel) -> None:
     given = {"num_inference_steps": 30, "guidance_scale": 15, "lora_scale": 0.5, "lora": "openmoji@1:0.7+a"}
-    more = {"height": 64, "width": 32, "solver": "euler", "timeout": 5, "priority": -1}
-    (row,) = rows_sent(prepare(model, {"instances": ["a"], "parameters": given | more}))
+    more = {"height": 64, "width": 32, "solver": "euler", "priority": -1}
+    (row,) = rows_sent(prepare(model, {"instances": ["a"], "parameters": given | more | {"timeout": 5}}))
     assert {name: row[name] for name in given | more} == given | more
+    assert 0 < row["timeout"] <= 5  # what translating has left of it
 
 
 def test_a_sticky_key_is_passed_on_from_field_or_header(model: EmojiModel) -> None:

@@ -23,6 +23,7 @@ from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRe
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelMetadataRequest, ModelReadyRequest
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 from PIL import Image
+from prometheus_client import CollectorRegistry
 
 from predictor.edge import PortInUse, ServerSettings
 from tests.transformer.conftest import ROOT, Process, free_port, serving
@@ -493,7 +494,7 @@ def test_a_port_in_use_is_named(kind: str) -> None:
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         ports = {"http_port": free_port(), "grpc_port": free_port()}
         ports[f"{kind}_port"] = taken.getsockname()[1]
-        server = build_server(Settings("nowhere", ServerSettings(**ports)))
+        server = build_server(Settings("nowhere", ServerSettings(**ports)), CollectorRegistry())
         with pytest.raises(PortInUse, match=f"choose another with --{kind}_port"):
             server.start()
 

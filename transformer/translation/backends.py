@@ -8,7 +8,6 @@ from typing import Literal, get_args
 
 from transformer.translation.cache import CachedTranslator
 from transformer.translation.glossary import GlossaryTranslator
-from transformer.translation.translator import Translator
 
 TranslatorName = Literal["glossary", "seq2seq"]
 TRANSLATOR_NAMES: tuple[str, ...] = get_args(TranslatorName)
@@ -16,7 +15,7 @@ TRANSLATOR_NAMES: tuple[str, ...] = get_args(TranslatorName)
 
 def build_translator(
     name: TranslatorName, model_dir: Path | None = None, cache_size: int = 10_000
-) -> Translator:
+) -> CachedTranslator:
     """The named backend with a cache in front of it. It loads its data, for seconds: call it before serving.
 
     `model_dir` is the local Hugging Face encoder-decoder folder of `"seq2seq"`, unused by `"glossary"`.

@@ -7,11 +7,12 @@ import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from kserve import InferRequest, InferResponse
 
 from predictor.contract import TENANT_HEADER
+from predictor.edge import client_span
 from predictor.errors import (
     InvalidInput,
     NotImplementedHere,
@@ -29,11 +30,9 @@ FORWARDED_HEADERS = (
     "authorization",
     "x-request-id",
     TENANT_HEADER,
-    "traceparent",
-    "tracestate",
     "x-b3-traceid",
 )
-"""What of a caller's headers the predictor gets to see."""
+"""What of a caller's headers the predictor gets to see; `traceparent` and `tracestate` come from the span."""
 
 FIRST_BACKOFF_S = 0.1
 PROBE_TIMEOUT_S = 5.0
@@ -44,7 +43,11 @@ _Answer = TypeVar("_Answer")
 class Upstream(ABC):
     """The predictor as seen from here. Safe for concurrent use on one event loop."""
 
+    call: ClassVar[str]
+    """The name of the calls' spans."""
+
     def __init__(self, settings: Settings) -> None:
+        self._host = settings.predictor_host
         self._timeout_s = settings.predictor_timeout
         self._retries = settings.predictor_retries
 
@@ -65,7 +68,7 @@ class Upstream(ABC):
         """
         limit = min(self._timeout_s, timeout_s or self._timeout_s)
         metadata = forwarded(headers)
-        return await self._limited(limit, lambda: self._infer(request, metadata, limit))
+        return await self._limited(limit, lambda: self._try(request, metadata, limit))
 
     async def ready(self, model_name: str) -> bool:
         """Whether the predictor serves the model now; False too when it cannot be reached.
@@ -99,6 +102,10 @@ class Upstream(ABC):
 
     @abstractmethod
     async def _metadata(self, model_name: str) -> dict[str, Any]: ...
+
+    async def _try(self, request: InferRequest, headers: dict[str, str], limit_s: float) -> InferResponse:
+        with client_span(self.call, {"server.address": self._host}) as context:
+            return await self._infer(request, headers | context, limit_s)
 
     async def _limited(self, limit_s: float, attempt: Callable[[], Awaitable[_Answer]]) -> _Answer:
         lost: UpstreamUnavailable | None = None

@@ -28,6 +28,8 @@ _HTTP_STATUS = {
 class GrpcUpstream(Upstream):
     """The predictor over gRPC."""
 
+    call = "inference.GRPCInferenceService/ModelInfer"
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._connect_timeout_s = settings.predictor_connect_timeout

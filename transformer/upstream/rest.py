@@ -19,6 +19,8 @@ _CLOSED = ("disconnected", "peer closed connection")
 class RestUpstream(Upstream):
     """The predictor over REST."""
 
+    call = "POST /v2/models/{model_name}/infer"
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         scheme = "https" if settings.predictor_use_ssl else "http"

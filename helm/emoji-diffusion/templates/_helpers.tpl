@@ -61,6 +61,20 @@ volumeMounts:
   - {name: tmp, mountPath: /tmp}
 {{- end -}}
 
+{{/* The environment of every server's container. */}}
+{{- define "emoji.tracing" -}}
+{{- with .Values.tracing }}
+{{- if .endpoint }}
+env:
+  - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ .endpoint | quote }}}
+  {{- if lt (float64 .ratio) 1.0 }}
+  - {name: OTEL_TRACES_SAMPLER, value: parentbased_traceidratio}
+  - {name: OTEL_TRACES_SAMPLER_ARG, value: {{ .ratio | quote }}}
+  {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "emoji.scrape" -}}
 prometheus.kserve.io/port: "8080"
 prometheus.kserve.io/path: /metrics

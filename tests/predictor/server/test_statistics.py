@@ -1,0 +1,89 @@
+"""`/v2/models/{model}/stats` after real requests."""
+
+from typing import Any
+
+import pytest
+
+from tests.predictor.server.asking import LONG, body, message
+from tests.predictor.serving import Predictor
+
+
+def stats(server: Predictor, model: str) -> dict[str, Any]:
+    reply = server.http.get(f"/v2/models/{model}/stats")
+    assert reply.status_code == 200, reply.text
+    return dict(reply.json())
+
+
+def counted(found: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Pictures drawn and failed, by LoRA."""
+    return {
+        model["lora"]: (model["inference_count"], model["inference_stats"]["fail"]["count"])
+        for model in found["model_stats"]
+    }
+
+
+def test_pictures_are_counted_by_the_version_that_drew_them(server: Predictor) -> None:
+    """Under `notoemoji@stable`, which no other test asks for."""
+    ask = "/v2/models/notoemoji@stable/infer"
+    assert stats(server, "notoemoji@stable")["model_stats"] == []
+    assert server.http.post(ask, json=body("a", "b", steps=3)).status_code == 200
+    server.grpc.ModelInfer(message("a", model="notoemoji@stable"))
+    assert server.http.post(ask, json=body("a", lora="openmoji:0.5+notoemoji:0.5")).status_code == 200
+    assert server.http.post(ask, json=body("a", steps=0)).status_code == 400
+    assert server.http.post(ask, json=body("a", steps=LONG, timeout=0.1)).status_code == 504
+
+    found = stats(server, "notoemoji@stable")
+    assert counted(found) == {"notoemoji@1": (3, 1), "mix": (1, 0)}
+    assert found["requests"] == {"200": 3, "400": 1, "504": 1}
+    drawn = found["model_stats"][0]
+    assert (drawn["name"], drawn["version"]) == ("notoemoji@stable", "1")
+    times = drawn["inference_stats"]
+    stages = [times[stage] for stage in ("queue", "compute_input", "compute_infer", "compute_output")]
+    assert [stage["count"] for stage in stages] == [3] * 4
+    assert sum(stage["ns"] for stage in stages) == pytest.approx(times["success"]["ns"], abs=10)
+    assert times["compute_infer"]["ns"] > 0
+    assert stats(server, "notoemoji/versions/1")["model_stats"] == stats(server, "notoemoji@1")["model_stats"]
+
+
+def test_the_engine_is_the_same_under_every_name(server: Predictor) -> None:
+    before = stats(server, "emoji")["engine"]
+    assert server.http.post("/v2/models/emoji/infer", json=body("a", "b", steps=3)).status_code == 200
+    after = stats(server, "openmoji")["engine"]
+    assert after["execution_count"] == before["execution_count"] + 3
+    twos = [
+        {batch["batch_size"]: batch for batch in engine["batch_stats"]}.get(2) for engine in (before, after)
+    ]
+    assert twos[1]["compute_infer"]["count"] - (twos[0] or twos[1])["compute_infer"]["count"] in (3, 0)
+    assert (after["queue"], after["active_rows"]) == ({"rows": 0, "age_ns": 0, "work_ns": 0}, 0)
+    assert {(cost["kind"], cost["height"]) for cost in after["costs"]} >= {("step", 16), ("decode", 16)}
+    assert after["loras"]["served"] >= 3
+    drawing = server.grpc.ModelInfer.future(message("a", "b", steps=LONG))
+    server.wait_for_rows(2, 0)
+    waiting = server.grpc.ModelInfer.future(message("c", steps=LONG))
+    server.wait_for_rows(2, 1)
+    now = stats(server, "emoji")["engine"]
+    assert (now["active_rows"], now["queue"]["rows"]) == (2, 1)
+    assert now["queue"]["age_ns"] > 0
+    for call in (drawing, waiting):
+        call.cancel()
+    server.wait_for_rows(0, 0)
+
+
+def test_a_name_that_is_not_there_has_none(server: Predictor) -> None:
+    for path in ("stranger", "emoji/versions/9"):
+        assert server.http.get(f"/v2/models/{path}/stats").status_code == 404
+    assert "statistics" in server.http.get("/v2").json()["extensions"]
+
+
+def test_it_is_documented(server: Predictor) -> None:
+    schema = server.http.get("/openapi.json").json()
+    get = schema["paths"]["/v2/models/{model_name}/stats"]["get"]
+    reference = get["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+    described = schema["components"]["schemas"][reference.rpartition("/")[2]]
+    assert (
+        described["properties"].keys()
+        == stats(server, "emoji").keys()
+        == {*("model_stats", "requests", "engine")}
+    )
+    engine = schema["components"]["schemas"]["EngineStats"]["properties"]
+    assert engine.keys() == stats(server, "emoji")["engine"].keys()
