@@ -18,7 +18,7 @@ from predictor.diffusion.sample import Sample
 from weights.store import Store
 
 EMBEDDED = Path(__file__).parents[1] / "weights" / "embedded"
-ROWS = 16
+ROWS = 8
 
 
 def load(folder: Path, device: str, fixed_rows: int | None) -> Diffuser:
