@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,27 @@ def test_a_plain_base_is_served_under_one_name_and_stops_on_ctrl_c(
         assert server.stop(signal.SIGINT) == 0
         assert "Traceback" not in server.log
         assert "prompts=['a cat']" in server.log
+
+
+def test_with_fixed_buckets_a_picture_is_the_same_in_every_byte_whoever_is_drawn_beside_it(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    flags = ["--determinism", "fixed-bucket", "--max_batch_size", "4"]
+    with running(tmp_path / "log", "--model_dir", str(model_dir), *flags) as server:
+
+        def draw(number: int) -> bytes:
+            names = ("notoemoji", "openmoji", "notoemoji:0.5+openmoji:0.5", "none")
+            asked = body(
+                "a", seed=number, steps=2 + number % 5, lora=names[number % 4], guidance_scale=number % 3
+            )
+            reply = httpx.post(f"{server.url}/v2/models/emoji/infer", json=asked, timeout=120)
+            image: bytes = drawn(reply)["image"].tobytes()
+            return image
+
+        alone = list(map(draw, range(8)))
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(draw, range(8))) == alone
+        assert 0 < server.gauge("emoji_padding_share") < 1
 
 
 def test_a_stopping_server_is_not_ready_and_finishes_what_it_began(model_dir: Path, tmp_path: Path) -> None:
