@@ -79,11 +79,17 @@ class Metrics:
     def ended(self, outcome: Outcome) -> None:
         """A request has ended; what was begun for it counts however it did."""
         for lora, course in zip(outcome.loras, outcome.courses, strict=True):
+            label = version_label(lora)
+            # both from a version's first picture on: a sum with one that is missing would be missing
+            drawn, failed = self._pictures.labels(lora=label), self._failed.labels(lora=label)
             if outcome.ending is Ending.DRAWN:
-                self._drawn(lora)
+                drawn.inc()
                 self._shared.inc(course.shared)
+                if label == MIX:
+                    for version, _ in read_mix(lora):
+                        self._mixed.labels(lora=version).inc()
             elif outcome.ending is Ending.FAILED:
-                self._failed.labels(lora=version_label(lora)).inc()
+                failed.inc()
             if course.begun is not None and course.arrived is not None:
                 self._wait.observe(course.begun - course.arrived)
                 if not course.shared:
@@ -103,12 +109,6 @@ class Metrics:
     def shared_pictures(self) -> int:
         """Pictures drawn that somebody else had asked for as well."""
         return _total(self._shared)
-
-    def _drawn(self, lora: str) -> None:
-        self._pictures.labels(lora=version_label(lora)).inc()
-        if version_label(lora) == MIX:
-            for version, _ in read_mix(lora):
-                self._mixed.labels(lora=version).inc()
 
 
 def _total(counter: Counter) -> int:

@@ -8,6 +8,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from predictor.edge.metrics import RequestMetrics
+from predictor.engine.course import Course
+from predictor.metrics import Metrics
+from predictor.outcome import Ending, Outcome
 from tests.manifests.render import ROOT, kustomize, one
 
 pytestmark = pytest.mark.manifests
@@ -20,6 +23,10 @@ def _metrics() -> dict[str, set[str]]:
     """Names and labels of what the servers export."""
     registry = CollectorRegistry()
     RequestMetrics(registry).count({"model": "emoji"}, 200, 1.0)
+    metrics = Metrics(registry)
+    row = Course(0.0, 0.0, 0.0, 0.0, 0.0)
+    for ending in Ending:
+        metrics.ended(Outcome("emoji", ["notoemoji@1"], [row], ending, 0.0))
     found: dict[str, set[str]] = {}
     for name, labels in re.findall(r"^(\w+)\{(.*?)\} ", generate_latest(registry).decode(), re.MULTILINE):
         found.setdefault(name, set()).update(re.findall(r"(\w+)=", labels))
@@ -44,7 +51,10 @@ def test_expressions_name_metrics_and_labels_that_exist() -> None:
             used.add(name)
             assert name in metrics, f"{name} in {expression}"
             assert set(re.findall(r"(\w+)\s*=", matchers)) <= metrics[name] | SCRAPED, expression
-    assert used == {"emoji_requests_total", "emoji_request_seconds_bucket", "emoji_queue_rows"}
+    assert used == {
+        *("emoji_requests_total", "emoji_request_seconds_bucket", "emoji_queue_rows"),
+        *("emoji_failed_pictures_total", "emoji_pictures_total"),
+    }
 
 
 def test_monitor_rules_and_alerts_agree_on_labels() -> None:

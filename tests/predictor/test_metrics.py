@@ -39,7 +39,12 @@ def test_pictures_are_counted_by_what_drew_them(registry: CollectorRegistry) -> 
 
     assert [by("emoji_pictures_total", lora) for lora in ("a@1", "mix", "none", mix)] == [1, 1, 1, None]
     assert [by("emoji_mixed_pictures_total", lora) for lora in ("a@1", "b@2", "mix")] == [1, 1, None]
-    assert [by("emoji_failed_pictures_total", lora) for lora in ("a@1", "mix", "none")] == [1, 1, None]
+    assert [by("emoji_failed_pictures_total", lora) for lora in ("a@1", "mix", "none", mix)] == [
+        1,
+        1,
+        0,
+        None,
+    ]
     assert counts(registry, "emoji_shared_pictures_total") == [1]
 
 
