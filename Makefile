@@ -72,7 +72,7 @@ eval-ko: $(VENV)/dev.stamp ## Measure Korean: the English of 297 sentences, then
 bench: $(VENV)/dev.stamp ## Time one picture at the service of `make run`, side by side
 	$(BIN)/python -m benchmarks.latency --transformer http://127.0.0.1:$(HTTP_PORT) --predictor http://127.0.0.1:$(PREDICTOR_HTTP_PORT)
 
-# docs/benchmarks.md; BENCH_ARGS=--quick sees in minutes that all of it runs.
+# docs/benchmarks.md; BENCH_ARGS="--profile evening" takes half an hour, --quick sees in minutes that all of it runs.
 BENCH_ARGS ?=
 ALONE := --sides predictor --latency_sides predictor --memory_sides predictor --start_sides predictor
 
@@ -83,6 +83,10 @@ bench-engine: $(VENV)/dev.stamp ## Measure the predictor and its engine alone: s
 .PHONY: bench-peers
 bench-peers: $(PEERS:%=build/peers/%.stamp) ## Compare the predictor with diffusers, BentoML, LitServe and KServe (BENCH_ARGS=--quick: minutes)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+.PHONY: bench-publish
+bench-publish: $(VENV)/dev.stamp ## Put the results of a run into docs/ and README.md: make bench-publish RUN=out/bench/…
+	$(BIN)/python -m benchmarks.publish $(RUN)
 
 .PHONY: pictures
 pictures: $(VENV)/run.stamp ## Draw the README's picture through the service that `make run` has started

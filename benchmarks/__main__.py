@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.bench import Bench
 from benchmarks.plot import plot
 from benchmarks.process import ProcessFailed
+from benchmarks.profiles import read_settings
 from benchmarks.report import report
 from benchmarks.results import Results
 from benchmarks.scenarios import (
@@ -24,9 +25,9 @@ from benchmarks.scenarios import (
     switching,
     throughput,
 )
-from benchmarks.settings import Settings, read_settings
+from benchmarks.settings import Settings
 
-MEASURE: dict[str, Callable[[Bench], None]] = {
+MEASURE: dict[str, Callable[[Bench, int], None]] = {
     "steps": steps.measure,
     "throughput": throughput.measure,
     "latency": latency.measure,
@@ -52,14 +53,16 @@ def main() -> None:
     print(f"{out}/report.md, results.csv and results.svg are written")
 
 
-def compare(settings: Settings, out: Path) -> Results:
-    """Run the scenarios; what is written stays written if one of them fails."""
+def compare(settings: Settings, out: Path, clock: Callable[[], float] = time.monotonic) -> Results:
+    """Run the rounds; what is measured stays written if it is cut off."""
     results = Results.create(out / "results.csv", settings)
-    began = time.monotonic()
+    began = clock()
 
     def say(what: str) -> None:
-        print(f"{time.monotonic() - began:7.0f} s  {what}", flush=True)
+        print(f"{clock() - began:7.0f} s  {what}", flush=True)
 
+    limit = f", {settings.minutes:g} minutes at most" if settings.minutes else ""
+    say(f"{settings.repeats} rounds{limit}; results go to {out}")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         try:
             with Bench(settings, results, Path(folder)) as bench:
@@ -67,14 +70,29 @@ def compare(settings: Settings, out: Path) -> Results:
                 bench.start(settings.sides)
                 say("pictures: all sides draw alike?")
                 pictures.check(bench)
-                for name in settings.scenarios:
-                    say(name)
-                    MEASURE[name](bench)
+                longest = 0.0
+                for repeat in range(settings.repeats):
+                    left = began + settings.minutes * 60 - clock() if settings.minutes else float("inf")
+                    if longest > left:
+                        say(f"no time for round {repeat + 1} of {settings.repeats}")
+                        break
+                    started = clock()
+                    for name in settings.scenarios:
+                        say(f"round {repeat + 1} of {settings.repeats}: {name}")
+                        MEASURE[name](bench, repeat)
+                    longest = max(longest, clock() - started)
+                    write(results, out)
+                    still = (settings.repeats - repeat - 1) * longest
+                    say(f"round {repeat + 1} took {clock() - started:.0f} s; {still / 60:.0f} minutes to go")
         finally:
-            (out / "report.md").write_text(report(results), encoding="utf-8")
-            (out / "results.svg").write_text(plot(results), encoding="utf-8")
-    say("done")
+            write(results, out)
     return results
+
+
+def write(results: Results, out: Path) -> None:
+    """The report and the picture of what was measured so far."""
+    (out / "report.md").write_text(report(results), encoding="utf-8")
+    (out / "results.svg").write_text(plot(results), encoding="utf-8")
 
 
 if __name__ == "__main__":

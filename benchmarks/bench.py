@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from benchmarks.arrivals import poisson
-from benchmarks.jobs import Job, mixes
+from benchmarks.jobs import GUIDANCE, Job, Mix, mixes
 from benchmarks.load import Load, Plan, Replies
 from benchmarks.loras import write_store
 from benchmarks.probe import Probe
@@ -26,7 +26,7 @@ PROBES = {
     "steps": "benchmarks.steps",
     "diffusers-steps": "benchmarks.peers.steps",
 }
-LORAS = 4
+LORAS = 4  # of the mixes
 
 AnyProcess = TypeVar("AnyProcess", bound=Process)
 
@@ -41,9 +41,16 @@ class Bench:
         self.folder = folder
         self.store = folder / "loras"
         self.loras = write_store(settings.model_dir / "loras", self.store, LORAS)
+        rows = folder / "rows" / "loras"
+        self.row_loras = write_store(settings.model_dir / "loras", rows, settings.max_batch_size)
         self.mixes = mixes(self.loras, settings.steps)
         self.commands = commands(settings, self.store)
-        self._environment = environment(settings, self.store)
+        # The steps are timed with as many LoRAs as a batch has rows.
+        self._environments = {
+            "engine": environment(settings, self.store),
+            "steps": environment(settings, rows),
+            "diffusers-steps": environment(settings, rows),
+        }
         # With cores enough the load has one of its own; else it shares them all, as the servers do.
         cores = sorted(os.sched_getaffinity(0))
         self._cores, load_cores = (cores[:-1], cores[-1:]) if len(cores) >= 4 else (cores, cores)
@@ -65,6 +72,8 @@ class Bench:
     def start(self, sides: Sequence[str]) -> None:
         """Starts servers together, waits for all of them, warms them up and pauses them."""
         new = [side for side in sides if side not in self._running]
+        shortest = Mix("warm up", tuple(self.loras), self.settings.steps[:1], GUIDANCE[:2])
+        warm_up = shortest.jobs(self.settings.warm_up, seed=0)
         for side in new:
             self._running[side] = self._stack.enter_context(self.launch(self.commands[side]))
         for side in new:
@@ -74,7 +83,7 @@ class Bench:
         for side in new:
             for other in new:
                 self._running[other].pause()
-            self.burst(side, self.mixes["mixed"].jobs(self.settings.warm_up, seed=0))
+            self.burst(side, warm_up)
 
     def launch(self, command: Command) -> Server:
         """A server of its own, to be entered and left by the caller."""
@@ -95,15 +104,11 @@ class Bench:
             arguments = [sys.executable, "-m", PROBES[name]]
             log = self.folder / f"{name}.log"
             self._running[name] = self._stack.enter_context(
-                Probe(name, arguments, self._environment, log, self._cores)
+                Probe(name, arguments, self._environments[name], log, self._cores)
             )
         with self._awake(self._running[name]) as probe:
             assert isinstance(probe, Probe)
             yield probe
-
-    def repeats(self, sides: Sequence[str]) -> Iterator[tuple[int, str]]:
-        """(repeat, side), as `interleaved` has them."""
-        return interleaved(self.settings.repeats, sides)
 
     def burst(self, side: str, jobs: Sequence[Job]) -> Replies:
         """All jobs at once."""
@@ -161,12 +166,10 @@ class Bench:
             process.pause()
 
 
-def interleaved(repeats: int, sides: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """(repeat, side): every side once in each repeat, another one first each time."""
-    for repeat in range(repeats):
-        first = repeat % len(sides)
-        for side in [*sides[first:], *sides[:first]]:
-            yield repeat, side
+def turns(repeat: int, sides: Sequence[str]) -> list[str]:
+    """Every side once, in each repeat another one first."""
+    first = repeat % len(sides)
+    return [*sides[first:], *sides[:first]]
 
 
 def plain(jobs: Sequence[Job]) -> list[dict[str, Any]]:

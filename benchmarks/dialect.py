@@ -17,7 +17,7 @@ from benchmarks.jobs import Job
 class Dialect:
     """`body` gives the JSON of a job, `picture` finds the picture in the JSON of a reply."""
 
-    path: str
+    path: Callable[[Job], str]
     ready: str
     """Answers 200 once the server takes requests."""
     health: str
@@ -44,19 +44,30 @@ def _predictor(job: Job) -> dict[str, Any]:
 
 DIALECTS = {
     "predictor": Dialect(
-        "/v1/models/emoji:predict",
+        lambda job: "/v1/models/emoji:predict",
         "/v2/models/emoji/ready",
         "/v2/health/live",
         _predictor,
         lambda reply: reply["predictions"][0]["image"],
     ),
-    "fastapi": Dialect("/draw", "/health", "/health", asdict, lambda reply: reply),
+    "fastapi": Dialect(lambda job: "/draw", "/health", "/health", asdict, lambda reply: reply),
     "bentoml": Dialect(
-        "/draw", "/readyz", "/livez", lambda job: {"jobs": [asdict(job)]}, lambda reply: reply[0]
+        lambda job: f"/draw/{job.steps}/{job.guidance:g}/{job.lora}",
+        "/readyz",
+        "/livez",
+        lambda job: {"jobs": [asdict(job)]},
+        lambda reply: reply[0],
     ),
-    "litserve": Dialect("/predict", "/health", "/health", asdict, lambda reply: reply),
+    "bentoml-grouped": Dialect(
+        lambda job: "/draw",
+        "/readyz",
+        "/livez",
+        lambda job: {"jobs": [asdict(job)]},
+        lambda reply: reply[0],
+    ),
+    "litserve": Dialect(lambda job: "/predict", "/health", "/health", asdict, lambda reply: reply),
     "kserve": Dialect(
-        "/v1/models/emoji:predict",
+        lambda job: "/v1/models/emoji:predict",
         "/v2/models/emoji/ready",
         "/v2/health/live",
         lambda job: {"instances": [asdict(job)]},

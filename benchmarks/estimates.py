@@ -39,7 +39,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def median(values: Sequence[float], seed: int = 0) -> Estimate:
     """The median with its bootstrap interval (percentile method); one value alone is its own interval."""
-    return _bootstrap(np.asarray(values, dtype=float)[:, None], lambda middle: middle[..., 0], seed)
+    return pooled([[value] for value in values], 0.5, seed)
 
 
 def ratio(values: Sequence[float], others: Sequence[float], seed: int = 0) -> Estimate:
@@ -49,8 +49,28 @@ def ratio(values: Sequence[float], others: Sequence[float], seed: int = 0) -> Es
     Raises:
         ValueError: they are not equally many, or there are none.
     """
-    pairs = np.column_stack([np.asarray(values, dtype=float), np.asarray(others, dtype=float)])
-    return _bootstrap(pairs, lambda middle: middle[..., 0] / middle[..., 1], seed)
+    return pooled_ratio([[value] for value in values], [[other] for other in others], 0.5, seed)
+
+
+def pooled(groups: Sequence[Sequence[float]], share: float, seed: int = 0) -> Estimate:
+    """A percentile of the values of all groups together; the bootstrap draws whole groups, such as all
+    latencies of one run, for they are alike.
+
+    Raises:
+        ValueError: there are no groups, or an empty one.
+    """
+    return _bootstrap([groups], lambda found: found[0], share, seed)
+
+
+def pooled_ratio(
+    groups: Sequence[Sequence[float]], others: Sequence[Sequence[float]], share: float, seed: int = 0
+) -> Estimate:
+    """The ratio of the same percentile on two sides, whose groups are pairs and drawn as pairs.
+
+    Raises:
+        ValueError: they are not equally many, there are none, or there is an empty one.
+    """
+    return _bootstrap([groups, others], lambda found: found[0] / found[1], share, seed)
 
 
 def goodput(latencies: Sequence[float], objectives: Sequence[float], seconds: float) -> float:
@@ -86,25 +106,49 @@ class StepCost:
         a = float(np.median(slopes))
         return cls(a, float(np.median([t - a * m for m, t in points])))
 
-    def seconds(self, rows: float) -> float:
-        """Time of one step."""
-        return self.a * rows + self.b
-
-    def bound(self, rows_per_picture: float, rows_per_step: float, other_seconds: float = 0.0) -> float:
-        """The most pictures a second that steps always full can give.
+    def least_seconds(self, pictures: Sequence[tuple[int, int]], size: int) -> float:
+        """No order of the steps takes less, with at most `size` pictures in each.
 
         Args:
-            rows_per_picture: UNet rows of a picture over all its steps, in the mean.
-            rows_per_step: of a full step.
-            other_seconds: of a picture outside of steps, such as decoding.
+            pictures: of each one its steps, and its UNet rows over all of them.
+            size: of a batch, in pictures.
         """
-        return 1 / (rows_per_picture * self.seconds(rows_per_step) / rows_per_step + other_seconds)
+        steps = [each for each, _ in pictures]
+        calls = max(sum(steps) / size, max(steps))
+        return self.a * sum(rows for _, rows in pictures) + self.b * calls
 
 
-def _bootstrap(rows: Array, statistic: Callable[[Array], Array], seed: int) -> Estimate:
-    if not len(rows):
+def _bootstrap(
+    sides: Sequence[Sequence[Sequence[float]]],
+    statistic: Callable[[list[Array]], Array],
+    share: float,
+    seed: int,
+) -> Estimate:
+    """The statistic of each side's percentile, and its interval when the places of the groups are drawn."""
+    count = len(sides[0])
+    if not count or not all(len(group) for side in sides for group in side):
         raise ValueError("no values")
-    drawn = np.random.default_rng(seed).integers(0, len(rows), (RESAMPLES, len(rows)))
-    resampled = statistic(np.median(rows[drawn], axis=1))
+    if any(len(side) != count for side in sides):
+        raise ValueError("not equally many on both sides")
+    drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+    places = np.vstack([np.arange(count), drawn])
+    value, *resampled = statistic([_percentiles(side, places, share) for side in sides])
     low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(float(statistic(np.median(rows, axis=0))), float(low), float(high))
+    return Estimate(float(value), float(low), float(high))
+
+
+def _percentiles(groups: Sequence[Sequence[float]], places: NDArray[np.int64], share: float) -> Array:
+    """As `percentile`, for many choices of groups at once: float [choices] of int [choices, groups]."""
+    lengths = np.array([len(group) for group in groups])
+    padded = np.full((len(groups), lengths.max()), np.inf)
+    for row, group in zip(padded, groups, strict=True):
+        row[: len(group)] = group
+    values = np.sort(padded[places].reshape(len(places), -1), axis=1)
+    last = lengths[places].sum(axis=1) - 1
+    at = share * last
+    below = np.floor(at).astype(int)
+    low, high = (
+        np.take_along_axis(values, place[:, None], axis=1)[:, 0]
+        for place in (below, np.minimum(below + 1, last))
+    )
+    return np.asarray(low + (high - low) * (at - below))

@@ -5,8 +5,9 @@ It doesn't know servers or when a job arrives.
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 PROMPTS = tuple(
     f"a {colour} {thing}"
@@ -15,6 +16,9 @@ PROMPTS = tuple(
         ("apple", "car", "cat", "house", "rocket", "robot", "flower", "star", "fish", "tree", "hat", "ball"),
     )
 )
+GUIDANCE = (1.0, 2.0, 7.5)
+
+Card = TypeVar("Card")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Kinds of jobs that come with equal chance: each of the steps, with each guidance, with each LoRA."""
+    """Kinds of jobs that come equally often: each of the steps with each guidance, and each LoRA."""
 
     name: str
     loras: tuple[str | None, ...]
@@ -43,17 +47,15 @@ class Mix:
     guidance: tuple[float, ...]
 
     def jobs(self, count: int, seed: int) -> list[Job]:
-        """So many jobs; the same for the same seed. No two are identical, so that none can be spared."""
+        """So many jobs; the same for the same seed. No two are identical, so that none can be spared.
+
+        They are dealt like cards, so that a few of them take as long in the mean as many.
+        """
         source = random.Random(f"{self.name} {seed}")
+        dealt = zip(_dealt(self.classes(), source), _dealt(self.loras, source), range(count), strict=False)
         return [
-            Job(
-                prompt=source.choice(PROMPTS),
-                seed=seed * 1_000_000 + number,
-                steps=source.choice(self.steps),
-                guidance=source.choice(self.guidance),
-                lora=source.choice(self.loras),
-            )
-            for number in range(count)
+            Job(source.choice(PROMPTS), seed * 1_000_000 + number, steps, guidance, lora)
+            for (steps, guidance), lora, number in dealt
         ]
 
     def classes(self) -> list[tuple[int, float]]:
@@ -71,9 +73,15 @@ def mixes(loras: Sequence[str], steps: Sequence[int]) -> dict[str, Mix]:
     """
     middle = steps[len(steps) // 2]
     made = (
-        Mix("homogeneous", (loras[0],), (middle,), (2.0,)),
-        Mix("mixed", tuple(loras), tuple(steps), (1.0, 2.0, 7.5)),
+        Mix("homogeneous", (loras[0],), (middle,), GUIDANCE[1:2]),
+        Mix("mixed", tuple(loras), tuple(steps), GUIDANCE),
         # One job in four is short: enough of them to tell their latency, too few to be the load.
-        Mix("short among long", tuple(loras), (steps[0], *[steps[-1]] * 3), (2.0,)),
+        Mix("short among long", tuple(loras), (steps[0], *[steps[-1]] * 3), GUIDANCE[1:2]),
     )
     return {mix.name: mix for mix in made}
+
+
+def _dealt(cards: Sequence[Card], source: random.Random) -> Iterator[Card]:
+    """All cards in a random order, then all in another one, without an end."""
+    while True:
+        yield from source.sample(cards, len(cards))

@@ -110,7 +110,7 @@ async def run(plan: Plan) -> Replies:
 async def _send(client: httpx.AsyncClient, dialect: Dialect, job: Job, due: float, began: float) -> Outcome:
     sent = time.perf_counter() - began
     try:
-        reply = await client.post(dialect.path, json=dialect.body(job))
+        reply = await client.post(dialect.path(job), json=dialect.body(job))
         status = str(reply.status_code)
         if status == "200" and not dialect.pixels(reply.json()).size:
             status = "empty"

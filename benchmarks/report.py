@@ -1,10 +1,10 @@
-"""The results as Markdown: every number with its confidence interval and as a ratio to the predictor's."""
+"""The results as Markdown: the goals, and every number with its confidence interval and its ratio to ours."""
 
 import json
 from collections.abc import Iterator
 
-from benchmarks.estimates import Estimate, median, ratio
-from benchmarks.goals import goals
+from benchmarks.estimates import Estimate, pooled, pooled_ratio
+from benchmarks.goals import Goal, goals
 from benchmarks.results import Result, Results
 
 OURS = ("predictor", "engine")
@@ -16,10 +16,12 @@ def report(results: Results) -> str:
         [
             "# Benchmark",
             "",
-            f"Medians of {results.about['settings']['repeats']} interleaved repeats, with 95 % bootstrap "
-            "intervals in brackets. A ratio is that of the predictor, or its engine, to its line's side.",
+            about(results),
             "",
-            *_goals(results),
+            "## Goals",
+            "",
+            *table(results, goals(results)),
+            "",
             *_measurements(results),
             "## Settings and machine",
             "",
@@ -31,21 +33,33 @@ def report(results: Results) -> str:
     )
 
 
-def _goals(results: Results) -> Iterator[str]:
-    yield from ["## Goals", "", "| goal | wanted | measured | met |", "|---|---|---|---|"]
-    for goal in goals(results):
-        found = goal.estimate(results)
-        wanted = f"{'≥' if goal.at_least else '≤'} {_number(goal.limit)}"
+def about(results: Results) -> str:
+    """What was measured where, in a paragraph."""
+    settings, machine = results.about["settings"], results.about["machine"]
+    rounds = len({row.repeat for row in results.rows if row.scenario != "drift"})
+    steps = "/".join(map(str, settings["steps"]))
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {settings['device']}, {settings['dtype']}, "
+        f"{settings['threads']} threads; {rounds} rounds; jobs of {steps} steps, at most "
+        f"{settings['max_batch_size']} pictures in a batch. Medians over the rounds, or "
+        "percentiles over the jobs of all rounds, with 95 % bootstrap intervals in brackets; the sides of a "
+        "ratio are paired by round."
+    )
+
+
+def table(results: Results, wanted: list[Goal]) -> Iterator[str]:
+    """The lines of a table of goals; the last column says what bounds them."""
+    yield from ["| goal | wanted | measured | met | at best |", "|---|---|---|---|---|"]
+    for goal in wanted:
+        found, bound = goal.estimate(results), goal.bound(results)
+        limit = f"{'≥' if goal.at_least else '≤'} {_number(goal.limit)}"
         measured, met = (
             ("not measured", "")
             if found is None
-            else (
-                _estimate(found),
-                "yes" if goal.met(found.value) else "no",
-            )
+            else (_estimate(found), "yes" if goal.met(found.value) else "**no**")
         )
-        yield f"| {goal.text} | {wanted} | {measured} | {met} |"
-    yield ""
+        best = f"{_estimate(bound)}: {goal.best_is}" if bound else ""
+        yield f"| {goal.text} | {limit} | {measured} | {met} | {best} |"
 
 
 def _measurements(results: Results) -> Iterator[str]:
@@ -55,7 +69,7 @@ def _measurements(results: Results) -> Iterator[str]:
         yield from [
             f"## {scenario}",
             "",
-            "| case | metric | side | median | ratio |",
+            "| case | metric | side | median | ours to it |",
             "|---|---|---|---|---|",
         ]
         for case, metric, unit in dict.fromkeys((row.case, row.metric, row.unit) for row in rows):
@@ -64,15 +78,19 @@ def _measurements(results: Results) -> Iterator[str]:
 
 
 def _sides(results: Results, rows: list[Result], case: str, metric: str, unit: str) -> Iterator[str]:
+    """A line for each side, and one more for the p99 where a round has many values."""
     sides = dict.fromkeys(row.side for row in rows if (row.case, row.metric) == (case, metric))
     scenario = rows[0].scenario
     ours = next((side for side in OURS if side in sides), None)
-    own = results.values(scenario, case, ours, metric) if ours else []
-    for side in sides:
-        values = results.values(scenario, case, side, metric)
-        compared = side != ours and len(own) == len(values) and all(values)
-        times = _estimate(ratio(own, values)) if compared else ""
-        yield f"| {case} | {metric}, {unit} | {side} | {_estimate(median(values))} | {times} |"
+    runs = {side: results.runs(scenario, case, side, metric) for side in sides}
+    many = any(len(values) > 1 for each in runs.values() for values in each.values())
+    for share, suffix in ((0.5, " p50"), (0.99, " p99")) if many else ((0.5, ""),):
+        for side, own in runs.items():
+            found = _estimate(pooled(list(own.values()), share))
+            times = ""
+            if ours and side != ours and runs[ours].keys() == own.keys() and all(map(all, own.values())):
+                times = _estimate(pooled_ratio(list(runs[ours].values()), list(own.values()), share))
+            yield f"| {case} | {metric}{suffix}, {unit} | {side} | {found} | {times} |"
 
 
 def _estimate(found: Estimate) -> str:

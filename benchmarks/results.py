@@ -59,14 +59,17 @@ class Results:
             with self._file.open("a", encoding="utf-8", newline="") as stream:
                 csv.writer(stream).writerow(astuple(result))
 
+    def runs(self, scenario: str, case: str, side: str, metric: str) -> dict[int, list[float]]:
+        """The numbers of each repeat, in the order of the repeats."""
+        found: dict[int, list[float]] = {}
+        for row in self.rows:
+            if (row.scenario, row.case, row.side, row.metric) == (scenario, case, side, metric):
+                found.setdefault(row.repeat, []).append(row.value)
+        return dict(sorted(found.items()))
+
     def values(self, scenario: str, case: str, side: str, metric: str) -> list[float]:
         """The numbers of all repeats, in their order."""
-        found = [
-            row
-            for row in self.rows
-            if (row.scenario, row.case, row.side, row.metric) == (scenario, case, side, metric)
-        ]
-        return [row.value for row in sorted(found, key=lambda row: row.repeat)]
+        return [value for values in self.runs(scenario, case, side, metric).values() for value in values]
 
 
 def _result(scenario: str, case: str, side: str, repeat: str, metric: str, value: str, unit: str) -> Result:

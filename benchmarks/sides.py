@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.jobs import GUIDANCE
 from benchmarks.server import Command
 from benchmarks.settings import Settings
 
@@ -20,6 +21,8 @@ def environment(settings: Settings, loras: Path, adapters: str = "set") -> dict[
         "BENCH_THREADS": str(settings.threads),
         "BENCH_MAX_BATCH_SIZE": str(settings.max_batch_size),
         "BENCH_ADAPTERS": adapters,
+        "BENCH_STEPS": " ".join(map(str, settings.steps)),
+        "BENCH_GUIDANCE": " ".join(map(str, GUIDANCE)),
         "BENCH_PORT": "0",
         "OMP_NUM_THREADS": str(settings.threads),
         "HF_HUB_OFFLINE": "1",
@@ -42,21 +45,8 @@ def commands(settings: Settings, loras: Path) -> dict[str, Command]:
             _peer(settings, "diffusers"),
             environment(settings, loras, adapters="load"),
         ),
-        "bentoml": Command(
-            "bentoml",
-            "bentoml",
-            [
-                *(
-                    _python(settings, "bentoml"),
-                    "-m",
-                    "bentoml",
-                    "serve",
-                    "benchmarks.peers.bentoml_peer:Emoji",
-                ),
-                *("--host", "127.0.0.1", "--port", "{port}"),
-            ],
-            common,
-        ),
+        "bentoml": Command("bentoml", "bentoml", _bentoml(settings), common),
+        "bentoml-grouped": Command("bentoml-grouped", "bentoml-grouped", _bentoml(settings), common),
         "litserve": Command("litserve", "litserve", _peer(settings, "litserve"), common),
         "kserve": Command("kserve", "kserve", _peer(settings, "kserve"), common),
     }
@@ -69,6 +59,11 @@ def _python(settings: Settings, peer: str) -> str:
 
 def _peer(settings: Settings, peer: str) -> list[str]:
     return [_python(settings, peer), "-m", f"benchmarks.peers.{peer}_peer"]
+
+
+def _bentoml(settings: Settings) -> list[str]:
+    serve = ("-m", "bentoml", "serve", "benchmarks.peers.bentoml_peer:Emoji")
+    return [_python(settings, "bentoml"), *serve, "--host", "127.0.0.1", "--port", "{port}"]
 
 
 def _predictor(settings: Settings, common: Mapping[str, str]) -> list[str]:

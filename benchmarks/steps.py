@@ -39,10 +39,6 @@ class Steps:
         self._diffuser.step(samples)
         return [self._timed(lambda: self._diffuser.decode(samples)) for _ in range(count)]
 
-    def begin(self, rows: int, count: int) -> list[float]:
-        """Seconds of each of `count` beginnings (text, first noise) of so many pictures."""
-        return [self._timed(lambda: self._begin([None] * rows, 1)) for _ in range(count)]
-
     def _begin(self, loras: Sequence[str | None], steps: int) -> list[Sample]:
         return self._diffuser.begin(
             [draft(self._diffuser, "a red apple", seed, steps, 1.0, lora) for seed, lora in enumerate(loras)]

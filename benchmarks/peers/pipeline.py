@@ -34,7 +34,7 @@ class Pipeline:
         self.pipeline.vae.to(memory_format=torch.channels_last)
         self.pipeline.set_progress_bar_config(disable=True)
         if not self._loads:
-            for file in sorted(self._store.glob("*/*/adapter.safetensors")):
+            for file in settings.lora_files:
                 self._load(f"{file.parent.parent.name}@{file.parent.name}")
             if self.pipeline.get_list_adapters():
                 self.pipeline.disable_lora()

@@ -1,1 +1,1 @@
-"""What is measured: each module is one scenario, `measure(bench)` runs all its repeats."""
+"""What is measured: each module is one scenario, `measure(bench, repeat)` one round of it."""

@@ -7,17 +7,16 @@ step begins, in steps.
 import random
 from statistics import median
 
-from benchmarks.bench import Bench, plain
-from benchmarks.estimates import percentile
+from benchmarks.bench import Bench, plain, turns
 from benchmarks.jobs import Job
 
 NAME = "joining"
 LONG_STEPS = 1000  # as many as a scheduler has; what is left of them is cancelled
 
 
-def measure(bench: Bench) -> None:
-    """Record the delay at each side, and the wait for the first step in the engine."""
-    for repeat, side in bench.repeats([*bench.settings.latency_sides, "engine"]):
+def measure(bench: Bench, repeat: int) -> None:
+    """Record the delay at each side, and the waits for the first step in the engine."""
+    for side in turns(repeat, [*bench.settings.latency_sides, "engine"]):
         source = random.Random(bench.settings.seed + repeat)
         if side == "engine":
             _engine(bench, repeat, source)
@@ -29,8 +28,7 @@ def _server(bench: Bench, repeat: int, side: str, source: random.Random) -> None
     """One long job, and a short one at a random moment of its drawing, several times."""
     long, short = bench.settings.steps[-1], bench.settings.steps[0]
     lora = bench.loras[0]
-    tries = max(1, bench.settings.joins // 10)
-    seeds = range(repeat * 1000, repeat * 1000 + tries)
+    seeds = range(repeat * 1000, repeat * 1000 + bench.settings.delays)
     alone_short, alone_long = (
         median(
             outcome.latency
@@ -59,12 +57,5 @@ def _engine(bench: Bench, repeat: int, source: random.Random) -> None:
     gaps = [source.uniform(0, 2) for _ in short]
     with bench.probe("engine") as probe:
         waits = probe.ask("join", long=plain(long), short=plain(short), gaps=gaps)
-    bench.record(
-        NAME,
-        "first step of a job that joins",
-        "engine",
-        repeat,
-        "steps",
-        p50=percentile(waits, 0.5),
-        p99=percentile(waits, 0.99),
-    )
+    for wait in waits:
+        bench.record(NAME, "first step of a job that joins", "engine", repeat, "steps", wait=wait)

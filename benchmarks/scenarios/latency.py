@@ -1,12 +1,12 @@
 """Latency and goodput when jobs come as a Poisson process, at shares of the capacity of BentoML.
 
 The objective of goodput is the same for all sides: three times the latency that such a job has at an idle
-plain diffusers.
+plain diffusers. Every job's latency is kept, for a run has too few of them to tell a p99.
 """
 
 from statistics import median
 
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, turns
 from benchmarks.estimates import goodput, percentile
 from benchmarks.jobs import Job, Mix
 from benchmarks.scenarios.throughput import capacity
@@ -18,15 +18,15 @@ OBJECTIVE_OF = "diffusers"
 OBJECTIVE = 3.0
 
 
-def measure(bench: Bench) -> None:
+def measure(bench: Bench, repeat: int) -> None:
     """Record each side's latencies, goodput and how late it answers health checks meanwhile."""
     mixes = [bench.mixes[name] for name in bench.settings.latency_mixes]
-    objectives = _unloaded(bench, mixes)
+    _unloaded(bench, repeat, mixes)
     for mix in mixes:
         full = capacity(bench, CAPACITY_OF, mix.name)
         for load in bench.settings.loads:
-            for repeat, side in bench.repeats(bench.settings.latency_sides):
-                _arrivals(bench, mix, load, load * full, repeat, side, objectives)
+            for side in turns(repeat, bench.settings.latency_sides):
+                _arrivals(bench, mix, load, load * full, repeat, side)
 
 
 def kind(job: Job) -> str:
@@ -34,39 +34,41 @@ def kind(job: Job) -> str:
     return f"{job.steps} steps{', guided' if job.guidance > 1 else ''}"
 
 
-def _unloaded(bench: Bench, mixes: list[Mix]) -> dict[str, float]:
-    """The objective of each kind of job, in seconds; records what each side takes when idle."""
-    sides = tuple(dict.fromkeys([*bench.settings.latency_sides, OBJECTIVE_OF]))
-    kinds: dict[str, tuple[int, float]] = {}
+def _unloaded(bench: Bench, repeat: int, mixes: list[Mix]) -> None:
+    """Record what each kind of job takes at an idle side, for each mix the median and the most of them, and
+    for mixes of unlike steps what the shortest takes.
+    """
+    kinds: dict[str, Job] = {}
     for mix in mixes:
         for steps, guidance in mix.classes():
-            kinds.setdefault(kind(Job("", 0, steps, guidance, None)), (steps, guidance))
-    for repeat, side in bench.repeats(sides):
-        jobs = [Job("a red apple", repeat, *settings, bench.loras[0]) for settings in kinds.values()]
-        for name, outcome in zip(kinds, bench.in_turn(side, jobs).outcomes, strict=True):
-            bench.record(NAME, f"{UNLOADED}, {name}", side, repeat, "s", p50=outcome.latency)
-    return {
-        name: OBJECTIVE * median(bench.results.values(NAME, f"{UNLOADED}, {name}", OBJECTIVE_OF, "p50"))
-        for name in kinds
-    }
+            job = Job("a red apple", repeat, steps, guidance, bench.loras[0])
+            kinds.setdefault(kind(job), job)
+    for side in turns(repeat, list(dict.fromkeys([*bench.settings.latency_sides, OBJECTIVE_OF]))):
+        replies = bench.in_turn(side, list(kinds.values()))
+        seconds = dict(zip(kinds, (outcome.latency for outcome in replies.outcomes), strict=True))
+        for name, took in seconds.items():
+            bench.record(NAME, f"{UNLOADED}, {name}", side, repeat, "s", latency=took)
+        for mix in mixes:
+            taken = [seconds[kind(Job("", 0, *each, None))] for each in mix.classes()]
+            case = f"{UNLOADED}, {mix.name}"
+            bench.record(NAME, case, side, repeat, "s", p50=median(taken), most=max(taken), least=min(taken))
 
 
-def _arrivals(
-    bench: Bench, mix: Mix, load: float, rate: float, repeat: int, side: str, objectives: dict[str, float]
-) -> None:
-    jobs = mix.jobs(bench.settings.arrivals, seed=repeat + 1)
+def _objective(bench: Bench, job: Job) -> float:
+    return OBJECTIVE * median(bench.results.values(NAME, f"{UNLOADED}, {kind(job)}", OBJECTIVE_OF, "latency"))
+
+
+def _arrivals(bench: Bench, mix: Mix, load: float, rate: float, repeat: int, side: str) -> None:
+    jobs = mix.jobs(max(2, round(rate * bench.settings.arrivals_seconds)), seed=repeat + 1)
     replies = bench.arrivals(side, jobs, rate, seed=bench.settings.seed + repeat)
     case = f"{mix.name}, {load:.0%} load"
     latencies = [outcome.latency for outcome in replies.outcomes]
-    limits = [objectives[kind(job)] for job in jobs]
-    bench.record(
-        NAME, case, side, repeat, "s", p50=percentile(latencies, 0.5), p99=percentile(latencies, 0.99)
-    )
-    good = goodput(latencies, limits, replies.seconds)
-    bench.record(NAME, case, side, repeat, "pictures/s", goodput=good, offered=rate)
     shortest = min(mix.steps)
-    short = [seconds for seconds, job in zip(latencies, jobs, strict=True) if job.steps == shortest]
-    if len(set(mix.steps)) > 1 and short:
-        bench.record(NAME, case, side, repeat, "s", short_p99=percentile(short, 0.99))
+    for job, took in zip(jobs, latencies, strict=True):
+        bench.record(NAME, case, side, repeat, "s", latency=took)
+        if shortest < max(mix.steps) and job.steps == shortest:
+            bench.record(NAME, case, side, repeat, "s", short_latency=took)
+    good = goodput(latencies, [_objective(bench, job) for job in jobs], replies.seconds)
+    bench.record(NAME, case, side, repeat, "pictures/s", goodput=good, offered=rate)
     if replies.health:
         bench.record(NAME, case, side, repeat, "s", health_p99=percentile(replies.health, 0.99))

@@ -9,8 +9,12 @@ NAME = "memory"
 USED = 10
 
 
-def measure(bench: Bench) -> None:
-    """Record the memory of each side with few LoRAs and with many; no repeats, for it does not vary."""
+def measure(bench: Bench, repeat: int) -> None:
+    """Record the memory of each side with few LoRAs and with many; in the first round only, for it does not
+    vary.
+    """
+    if repeat:
+        return
     many = bench.folder / "many" / "loras"
     names = write_store(bench.settings.model_dir / "loras", many, bench.settings.adapters)
     stores = {f"{len(bench.loras)} LoRAs": (bench.store, bench.loras), f"{len(names)} LoRAs": (many, names)}

@@ -3,24 +3,43 @@
 Jobs of one step, so that the picture takes as little as it can.
 """
 
+import time
 from statistics import median
 
-from benchmarks.bench import Bench, plain
+import httpx
+
+from benchmarks.bench import Bench, plain, turns
+from benchmarks.dialect import DIALECTS
 from benchmarks.jobs import Job
 
 NAME = "overhead"
 
 
-def measure(bench: Bench) -> None:
-    """Record the latencies of both, and their difference."""
-    for repeat in range(bench.settings.repeats):
-        jobs = [
-            Job("a red apple", repeat * 100_000 + number, 1, 1.0, bench.loras[0])
-            for number in range(bench.settings.overhead_jobs)
-        ]
-        server = [outcome.latency for outcome in bench.in_turn("predictor", jobs).outcomes]
-        with bench.probe("engine") as probe:
-            engine = probe.ask("latency", jobs=plain(jobs))
-        bench.record(NAME, "one step", "predictor", repeat, "s", p50=median(server))
-        bench.record(NAME, "one step", "engine", repeat, "s", p50=median(engine))
-        bench.record(NAME, "one step", "predictor", repeat, "s", added=median(server) - median(engine))
+def measure(bench: Bench, repeat: int) -> None:
+    """Record the latencies of both, their difference, and for comparison that of the cheapest route."""
+    jobs = [
+        Job("a red apple", repeat * 100_000 + number, 1, 1.0, bench.loras[0])
+        for number in range(bench.settings.overhead_jobs)
+    ]
+    seconds: dict[str, float] = {}
+    for side in turns(repeat, ["predictor", "engine"]):
+        if side == "predictor":
+            seconds[side] = median(outcome.latency for outcome in bench.in_turn(side, jobs).outcomes)
+        else:
+            with bench.probe(side) as probe:
+                seconds[side] = median(probe.ask("latency", jobs=plain(jobs)))
+        bench.record(NAME, "one step", side, repeat, "s", p50=seconds[side])
+    bench.record(NAME, "health route", "predictor", repeat, "s", p50=_health(bench))
+    added = seconds["predictor"] - seconds["engine"]
+    bench.record(NAME, "one step", "predictor", repeat, "s", added=added)
+
+
+def _health(bench: Bench) -> float:
+    with bench.server("predictor") as server, httpx.Client(base_url=server.url) as client:
+        path = DIALECTS[server.dialect].health
+        taken = []
+        for _ in range(bench.settings.overhead_jobs + 1):
+            began = time.perf_counter()
+            client.get(path).raise_for_status()
+            taken.append(time.perf_counter() - began)
+    return median(taken[1:])  # the first one connects

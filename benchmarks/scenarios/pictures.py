@@ -47,6 +47,7 @@ def _draw(bench: Bench, side: str, jobs: Sequence[Job]) -> list[np.ndarray]:
         dialect = DIALECTS[server.dialect]
         timeout = bench.settings.request_timeout
         replies = [
-            httpx.post(f"{server.url}{dialect.path}", json=dialect.body(job), timeout=timeout) for job in jobs
+            httpx.post(f"{server.url}{dialect.path(job)}", json=dialect.body(job), timeout=timeout)
+            for job in jobs
         ]
     return [dialect.pixels(reply.raise_for_status().json()) for reply in replies]

@@ -2,16 +2,16 @@
 
 from statistics import median
 
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, turns
 from benchmarks.jobs import Job
 
 NAME = "switching"
 
 
-def measure(bench: Bench) -> None:
+def measure(bench: Bench, repeat: int) -> None:
     """Record the latency of a job of fewest steps with the same LoRA each time, and with another."""
     steps = bench.settings.steps[0]
-    for repeat, side in bench.repeats(bench.settings.sides):
+    for side in turns(repeat, bench.settings.sides):
         jobs = []
         for number in range(bench.settings.switches):
             same, other = bench.loras[0], bench.loras[1 + number % (len(bench.loras) - 1)]

@@ -5,17 +5,19 @@ What a run takes includes its end, when batches are no longer full, for every si
 
 from statistics import median
 
-from benchmarks.bench import Bench, plain
+from benchmarks.bench import Bench, plain, turns
 from benchmarks.estimates import percentile
+from benchmarks.jobs import Job
 
 NAME = "throughput"
 MIXES = ("homogeneous", "mixed")
+ALONE = ("diffusers", "diffusers-load", "kserve")  # one picture after the other
 
 
-def measure(bench: Bench) -> None:
+def measure(bench: Bench, repeat: int) -> None:
     """Record the throughput of every side, of the engine in process, and the engine's padding and lag."""
     for mix in MIXES:
-        for repeat, side in bench.repeats([*bench.settings.sides, "engine"]):
+        for side in turns(repeat, [*bench.settings.sides, "engine"]):
             if side == "engine":
                 _engine(bench, mix, repeat)
             else:
@@ -23,23 +25,27 @@ def measure(bench: Bench) -> None:
 
 
 def capacity(bench: Bench, side: str, mix: str) -> float:
-    """Pictures a second of a side, from what was recorded, or measured now."""
-    found = bench.results.values(NAME, mix, side, "throughput")
-    if not found:
-        for repeat in range(bench.settings.repeats):
-            _server(bench, mix, repeat, side)
-        found = bench.results.values(NAME, mix, side, "throughput")
-    return median(found)
+    """Pictures a second of a side in the first round, recorded before or measured now."""
+    if not bench.results.values(NAME, mix, side, "throughput"):
+        _server(bench, mix, 0, side)
+    return bench.results.values(NAME, mix, side, "throughput")[0]
+
+
+def backlog(bench: Bench, mix: str, repeat: int) -> list[Job]:
+    """The jobs of one run at a side that batches."""
+    return bench.mixes[mix].jobs(bench.settings.burst, seed=repeat + 1)
 
 
 def _server(bench: Bench, mix: str, repeat: int, side: str) -> None:
-    jobs = bench.mixes[mix].jobs(bench.settings.burst, seed=repeat + 1)
+    jobs = backlog(bench, mix, repeat)
+    if side in ALONE:
+        jobs = jobs[: bench.settings.burst_alone]
     seconds = bench.burst(side, jobs).seconds
     bench.record(NAME, mix, side, repeat, "pictures/s", throughput=len(jobs) / seconds)
 
 
 def _engine(bench: Bench, mix: str, repeat: int) -> None:
-    jobs = bench.mixes[mix].jobs(bench.settings.burst, seed=repeat + 1)
+    jobs = backlog(bench, mix, repeat)
     with bench.probe("engine") as probe:
         reply = probe.ask("burst", jobs=plain(jobs))
     bench.record(NAME, mix, "engine", repeat, "pictures/s", throughput=len(jobs) / reply["seconds"])

@@ -119,6 +119,7 @@ def test_health_is_watched_meanwhile() -> None:
         ("fastapi", PICTURE),
         ("litserve", PICTURE),
         ("bentoml", [PICTURE]),
+        ("bentoml-grouped", [PICTURE]),
     ],
 )
 def test_every_dialect_reads_its_picture(name: str, reply: object) -> None:

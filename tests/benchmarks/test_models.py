@@ -1,12 +1,16 @@
 """The models that are measured: variants of LoRAs, and a folder of Stable Diffusion 1.5's shape."""
 
+import base64
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks.loras import NoLoras, write_store
+from benchmarks.peers.settings import Settings as PeerSettings
 from benchmarks.sd15 import write_model
+from benchmarks.steps import draft, load_loras
 from tests.predictor.serving import write_store as write_small_store
 from weights.store import Store
 
@@ -30,16 +34,55 @@ def test_a_model_without_loras_is_refused(tmp_path: Path) -> None:
         write_store(tmp_path / "nothing", tmp_path / "target", 4)
 
 
-def test_the_predictor_serves_the_shape_of_sd15(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """At a tenth of its width; the blocks and their order are those of the true one."""
+    folder = tmp_path_factory.mktemp("sd15")
+    write_model(folder, width=32, text_width=24, text_layers=1)
+    return folder
+
+
+def test_the_predictor_serves_the_shape_of_sd15(sd15: Path) -> None:
     from predictor.diffusion.diffuser import Diffuser
 
-    write_model(tmp_path, width=32, text_width=24, text_layers=1)
-    diffuser = Diffuser.load(tmp_path / "base")
+    diffuser = Diffuser.load(sd15 / "base")
     assert diffuser.native_size == (512, 512)
     assert diffuser.max_prompt_tokens == 75
-    for version in Store(tmp_path / "loras").versions():
-        tensors = Store(tmp_path / "loras").load(version)
+    for version in Store(sd15 / "loras").versions():
+        tensors = Store(sd15 / "loras").load(version)
         assert len(tensors) == 2 * 16 * 8  # 16 transformer blocks, two attentions of four projections each
         assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
         diffuser.add_adapter(str(version), tensors)
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # several LoRAs are what it is for
+def test_a_peer_draws_the_same_pictures_in_the_shape_of_sd15(sd15: Path) -> None:
+    from benchmarks.peers.job import Job
+    from benchmarks.peers.pipeline import Pipeline
+    from predictor.diffusion.diffuser import Diffuser
+
+    settings = PeerSettings(
+        base=sd15 / "base",
+        loras=sd15 / "loras",
+        device="cpu",
+        dtype="float32",
+        threads=1,
+        max_batch_size=2,
+        port=0,
+        adapters="set",
+        steps=(2,),
+        guidance=(1.0,),
+    )
+    diffuser = Diffuser.load(sd15 / "base")
+    load_loras(diffuser, sd15 / "loras")
+    samples = diffuser.begin([draft(diffuser, "a red apple", 1, 2, 1.0, "one@1")])
+    for _ in range(2):
+        samples = diffuser.step(samples)
+    (ours,) = diffuser.decode(samples)
+    pipeline = Pipeline(settings)
+    job = Job(prompt="a red apple", seed=1, steps=2, guidance=1.0, lora="one@1")
+    theirs, plain = pipeline.draw([job, job.model_copy(update={"lora": None})])
+    pixels = [np.frombuffer(base64.b64decode(each.b64), np.uint8) for each in (theirs, plain)]
+    assert theirs.shape == [512, 512, 3]
+    assert np.abs(pixels[0].astype(int) - ours.ravel().astype(int)).max() <= 2
+    assert np.abs(pixels[0].astype(int) - pixels[1].astype(int)).max() > 2

@@ -1,0 +1,71 @@
+"""A whole comparison, as `python -m benchmarks` does it: of the predictor alone, on a small model of the
+shape of Stable Diffusion 1.5.
+"""
+
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.__main__ import compare
+from benchmarks.results import Results
+from benchmarks.sd15 import write_model
+from benchmarks.settings import Settings
+
+SMALL = Settings(
+    threads=1,
+    max_batch_size=2,
+    repeats=3,
+    sides=("predictor",),
+    latency_sides=("predictor",),
+    scenarios=("steps", "throughput", "joining", "overhead", "drift"),
+    steps=(1, 2, 3),
+    warm_up=1,
+    burst=3,
+    step_rows=(1, 2),
+    step_count=1,
+    joins=1,
+    delays=1,
+    overhead_jobs=1,
+    drift_requests=2,
+    drift_windows=1,
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    write_model(folder, width=32, text_width=24, text_layers=1)
+    return folder
+
+
+def settings(model: Path, **changes: object) -> Settings:
+    return replace(SMALL, model_dir=model, **changes)
+
+
+def test_all_scenarios_run_on_a_model_of_the_shape_of_sd15(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    minutes = (60.0 * minute for minute in count())  # every look at the clock is a minute after the last
+    results = compare(settings(model, minutes=20), tmp_path, lambda: next(minutes))
+    assert not [child for child in psutil.Process().children() if "benchmarks" in " ".join(child.cmdline())]
+    said = capsys.readouterr().out
+    assert "20 minutes at most" in said
+    assert "minutes to go" in said
+    assert "no time for round" in said
+    rounds = set(results.runs("throughput", "mixed", "predictor", "throughput"))
+    assert 0 in rounds
+    assert rounds < {0, 1, 2}
+    for side in ("predictor", "engine"):
+        assert all(value > 0 for value in results.values("throughput", "mixed", side, "throughput"))
+    assert results.values("steps", "every row another LoRA", "engine", "step")
+    assert results.values("steps", "1 row, no LoRA", "diffusers", "step")
+    assert results.values("steps", "mixed", "roof", "throughput")[0] > 0
+    assert results.values("throughput", "mixed", "engine", "padding")[0] == 0
+    assert len(results.values("overhead", "one step", "predictor", "added")) == len(rounds)
+    assert len(results.values("drift", "windows of 2 requests", "predictor", "memory")) == len(rounds)
+    assert Results.read(tmp_path / "results.csv").rows == results.rows
+    assert "| padding of the UNet's rows | ≤ 0.05 | 0 [0, 0] | yes |" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "results.svg").exists()
