@@ -48,9 +48,11 @@ class Settings:
     warm_up: int = 20
     """Jobs of fewest steps before anything is measured."""
     burst: int = 96
-    """Jobs that are due at once in one run for throughput, at a side that batches."""
+    """Jobs that are due at once in one run for throughput."""
     burst_alone: int = 18
     """The same at a side that draws one after the other, which is no faster with more of them waiting."""
+    burst_batches: int = 6
+    """The same, in batches, at a side that takes jobs as they come: more of them make its batches no better."""
     arrivals_seconds: float = 180.0
     """Length of one run for latency."""
     loads: tuple[float, ...] = (0.5, 0.7, 0.9)
