@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.settings import SCENARIOS, Settings
 
-# Every goal, five rounds. Jobs have 0.4 times the steps of the night's, so that short runs hold enough of them.
+# Every goal, five rounds. Jobs have 0.4 times the steps of the night's: short runs hold enough of them.
 EVENING = Settings(
     minutes=35,
     steps=(3, 8, 20),
@@ -22,6 +22,7 @@ EVENING = Settings(
     delays=1,
     switches=2,
     overhead_jobs=20,
+    memory_sides=("predictor",),
     drift_requests=200,
     drift_windows=2,
     start_sides=("predictor",),

@@ -52,7 +52,7 @@ class Settings:
     burst_alone: int = 18
     """The same at a side that draws one after the other, which is no faster with more of them waiting."""
     burst_batches: int = 6
-    """The same, in batches, at a side that takes jobs as they come: more of them make its batches no better."""
+    """The same, in batches, at a side that takes jobs as they come, whose batches are no better with more."""
     arrivals_seconds: float = 180.0
     """Length of one run for latency."""
     loads: tuple[float, ...] = (0.5, 0.7, 0.9)
