@@ -22,7 +22,9 @@ VOCABULARY = 49408
 RANK = 16
 
 
-def write_model(folder: Path, *, width: int = 320, text_width: int = 768, text_layers: int = 12) -> None:
+def write_model(
+    folder: Path, *, width: int = 320, text_width: int = 768, text_layers: int = 12, sample_size: int = 64
+) -> None:
     """Writes base/ in float16 and loras/ with two LoRAs on all attention projections.
 
     Args:
@@ -30,10 +32,11 @@ def write_model(folder: Path, *, width: int = 320, text_width: int = 768, text_l
         width: channels of the UNet's first block, a multiple of 32; 320 is Stable Diffusion 1.5.
         text_width: of the text encoder's states; 768 likewise.
         text_layers: of the text encoder; 12 likewise.
+        sample_size: of the latents' sides, an eighth of the picture's; 64 likewise.
     """
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
-        sample_size=64,
+        sample_size=sample_size,
         block_out_channels=(width, 2 * width, 4 * width, 4 * width),
         attention_head_dim=8,
         cross_attention_dim=text_width,
@@ -44,7 +47,7 @@ def write_model(folder: Path, *, width: int = 320, text_width: int = 768, text_l
         up_block_types=["UpDecoderBlock2D"] * 4,
         layers_per_block=2,
         latent_channels=4,
-        sample_size=512,
+        sample_size=8 * sample_size,
     )
     text = CLIPTextConfig(
         vocab_size=VOCABULARY,

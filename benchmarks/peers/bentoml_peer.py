@@ -6,6 +6,7 @@ the whole device.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import bentoml
 
@@ -22,7 +23,14 @@ class Drawing:
     def __init__(self) -> None:
         from benchmarks.peers.pipeline import Pipeline  # torch only in the worker
 
-        self.pipeline = Pipeline(SETTINGS)
+        # Loaded by the thread that draws, as at the other peers: OpenMP keeps a pool of threads for each one
+        # that computes, and two pools on the same cores hinder each other.
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._pipeline = self._thread.submit(Pipeline, SETTINGS).result()
+
+    def pictures(self, jobs: list[Job]) -> list[Picture]:
+        """Those of one batch."""
+        return self._thread.submit(self._pipeline.draw, jobs).result()
 
 
 def api(name: str, route: str) -> Callable[[Drawing, list[Job]], list[Picture]]:
@@ -30,7 +38,7 @@ def api(name: str, route: str) -> Callable[[Drawing, list[Job]], list[Picture]]:
 
     def draw(self: Drawing, jobs: list[Job]) -> list[Picture]:
         """The pictures of one batch."""
-        return self.pipeline.draw(jobs)
+        return self.pictures(jobs)
 
     draw.__name__ = name
     return bentoml.api(

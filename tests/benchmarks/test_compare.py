@@ -37,7 +37,7 @@ SMALL = Settings(
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    write_model(folder, width=32, text_width=24, text_layers=1)
+    write_model(folder, width=32, text_width=24, text_layers=1, sample_size=16)
     return folder
 
 
