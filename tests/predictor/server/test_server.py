@@ -54,7 +54,7 @@ def test_with_fixed_buckets_a_picture_is_the_same_in_every_byte_whoever_is_drawn
         alone = list(map(draw, range(8)))
         with ThreadPoolExecutor(8) as pool:
             assert list(pool.map(draw, range(8))) == alone
-        assert 0 < server.gauge("emoji_padding_share") < 1
+        assert 0 < server.gauge("emoji_padding_ratio") < 1
 
 
 def test_a_stopping_server_is_not_ready_and_finishes_what_it_began(model_dir: Path, tmp_path: Path) -> None:
