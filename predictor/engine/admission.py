@@ -72,7 +72,9 @@ class Verdict(Enum):
 
 
 def judge(row: Place, batch: Sequence[Place], costs: Costs, limits: BatchLimits, now: float) -> Verdict:
-    """Whether a waiting row joins; `batch` are the rows that take part in the next steps."""
+    """Whether a waiting row joins; `batch` are the rows that take part in the next steps, those of the shape
+    whose turn it is in front.
+    """
     if _done(row, [row], costs, now) > row.deadline:
         return Verdict.HOPELESS
     if not batch:
@@ -109,10 +111,17 @@ def row_seconds(row: Place, costs: Costs, max_batch_size: int) -> float:
 def _done(row: Place, batch: Sequence[Place], costs: Costs, now: float) -> float:
     """When a row of this batch has its picture at the latest, if nobody else joins.
 
-    As if all stayed to its end, and each that ends before it were decoded alone.
+    As if all stayed to its end, and each that ends before it were decoded alone. The shapes take turns in the
+    batch's order, so those behind the row's own have one turn less before it ends: a row that can keep its
+    deadline is not taken for late between two turns.
     """
-    decoding = sum(costs.decode.seconds(other.shape, 1) for other in batch if other.steps <= row.steps)
-    return now + row.steps * round_seconds(batch, costs) + decoding
+    shapes = list(dict.fromkeys(place.shape for place in batch))
+    turns = {shape: row.steps - (place > shapes.index(row.shape)) for place, shape in enumerate(shapes)}
+    stepping = sum(turns[shape] * costs.step.seconds(shape, _width(batch, shape)) for shape in shapes)
+    decoding = sum(
+        costs.decode.seconds(other.shape, 1) for other in batch if other.steps <= turns[other.shape]
+    )
+    return now + stepping + decoding
 
 
 def _spoils(

@@ -178,6 +178,21 @@ def test_none_lost_none_over_the_maximum_deadlines_kept_order_kept(asked, line, 
         assert starts == sorted(starts)
 
 
+def test_between_the_turns_of_two_sizes_a_row_is_not_taken_for_late():
+    """It will be in time by a hair, so nobody else joins at its cost, whoever's turn it is."""
+    world = World(Line(0.1, 0.3))
+    turn = world.step_line(1) * (1 + 2)
+    timeout = 10 * turn + DECODE(1) + 2 * world.step_line(1)  # it joins after the large row's first step
+    asked = [
+        (0.0, [make_row(seed=0, steps=30, guidance=1.0, height=32, width=32)], Terms()),
+        (0.01, [make_row(seed=1, steps=10, guidance=1.0)], Terms(timeout)),
+        (0.02, [make_row(seed=2, steps=30, guidance=1.0, height=32, width=32)], Terms(tenant="b")),
+    ]
+    asyncio.run(simulate(world, asked, BatchLimits(4)))
+    assert world.ended[1] <= 0.01 + timeout
+    assert {0, 1, 2} == world.ended.keys()
+
+
 @settings(deadline=None)
 @given(
     line=step_lines,
