@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 from predictor import __version__, contract
 from predictor.backend import EngineBackend
 from predictor.contract import MAX_TIMEOUT, PRIORITIES, Limits
+from predictor.cpus import cpu_quota
 from predictor.diffusion.diffuser import Diffuser
 from predictor.edge import Api, Server, log
 from predictor.engine.engine import Engine
@@ -49,7 +50,8 @@ def build_server(settings: Settings) -> Server:
     store = Store(settings.lora_dir)
     looks = LiveLooks(store, settings.default_look, settings.routes_file)
     log("loading", {"base": settings.base_dir, "loras": settings.lora_dir, "device": device, "dtype": dtype})
-    threads = settings.threads or torch.get_num_threads()
+    cores = torch.get_num_threads()
+    threads = settings.threads or min(cores, cpu_quota() or cores)
     # This thread only loads. OpenMP keeps a pool of threads for each one that computes, and two pools on the
     # same cores put each other to sleep at every small operation: steps took twice as long.
     torch.set_num_threads(1)

@@ -53,6 +53,7 @@ class Settings:
     """How long a computation may take that is the first of its kind, before the server counts as hung and
     wants to be restarted; others have less, by the time they took before."""
     threads: int | None = None
+    """None: as many as torch takes by itself, but no more than the container's CPU limit."""
     log_format: str = "text"
     log_prompts: bool = False
 
@@ -126,7 +127,12 @@ def _parser(model_dir: str, default_look: str | None) -> argparse.ArgumentParser
     )
     model.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     model.add_argument("--dtype", default="auto", choices=["auto", "float32", "float16", "bfloat16"])
-    model.add_argument("--threads", type=positive, metavar="N", help="torch's CPU threads")
+    model.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="torch's CPU threads (default: one a core, but no more than the container's CPU limit)",
+    )
     model.add_argument(
         "--default_look",
         default=default_look,

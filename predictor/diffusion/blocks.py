@@ -7,7 +7,7 @@ their weights; only `forward` is replaced, and only where a block is of the plai
 (the `forward` of a layer may add one), rows or samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,11 +31,12 @@ class Blocks:
             if isinstance(module, ResnetBlock2D) and _is_plain_residual(module):
                 replace_forward(module, _Residual(module).forward)
         self._projections: list[nn.Module] = []
+        self._embed: Callable[[torch.Tensor], torch.Tensor] | None = None
         transformers = [module for module in unet.modules() if isinstance(module, Transformer2DModel)]
         plain = transformers and all(map(_is_plain_transformer, transformers))
         if not plain or _attends_elsewhere(unet, transformers):
             return  # all or none: they are given the same states
-        width = column = transformers[0].transformer_blocks[0].attn2.cross_attention_dim
+        column = transformers[0].transformer_blocks[0].attn2.cross_attention_dim
         for transformer in transformers:
             blocks = []
             for block in transformer.transformer_blocks:
@@ -44,15 +45,19 @@ class Blocks:
                 self._projections += [block.attn2.to_k, block.attn2.to_v]
             replace_forward(transformer, _Transformer(transformer, blocks).forward)
         if unet.config.addition_embed_type == "text":
-            unet.add_embedding.register_forward_pre_hook(lambda _, inputs: (inputs[0][..., :width],))
+            self._embed = unet.add_embedding.forward
+            replace_forward(unet.add_embedding, lambda states: states[:, 0, column:])
 
     def project(self, states: torch.Tensor) -> torch.Tensor:
-        """The UNet's `encoder_hidden_states`: the text encoder's [rows, tokens, width], and to the
-        right of them the keys and values of every cross attention.
+        """The UNet's `encoder_hidden_states`: the text encoder's [rows, tokens, width], to the right of them
+        the keys and values of every cross attention, and the prompt's part of the time embedding, if any.
 
         They are good for all steps of a row, and for the LoRAs chosen now.
         """
-        return torch.cat([states, *(projection.forward(states) for projection in self._projections)], dim=-1)
+        columns = [states, *(projection.forward(states) for projection in self._projections)]
+        if self._embed is not None:
+            columns.append(self._embed(states)[:, None].expand(-1, states.shape[1], -1))
+        return torch.cat(columns, dim=-1)
 
 
 class _Residual:
