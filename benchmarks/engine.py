@@ -105,8 +105,11 @@ class Probe:
         """
         self._diffuser.forget()
         tasks = [asyncio.create_task(self._engine.draw([self._row(job)])) for job in long]
-        while len(self._diffuser.steps) < 4:  # noqa: ASYNC110 - the steps are in another thread
+        while len(self._diffuser.steps) < 4:  # the steps are in another thread
             await asyncio.sleep(0.001)
+            for task in tasks:
+                if task.done():
+                    raise RuntimeError("a long job ended at once") from task.exception()
         one_step = float(np.median([ended - began for began, ended, _ in self._diffuser.steps[1:]]))
         waits = []
         for job, gap in zip(short, gaps, strict=True):

@@ -11,7 +11,7 @@ from benchmarks.bench import Bench, plain, turns
 from benchmarks.jobs import Job
 
 NAME = "joining"
-LONG_STEPS = 1000  # as many as a scheduler has; what is left of them is cancelled
+LONG_STEPS = 900  # nearly as many as a scheduler has; what is left of them is cancelled
 
 
 def measure(bench: Bench, repeat: int) -> None:
