@@ -6,6 +6,7 @@ It doesn't know how a table is read off a scheduler, nor what it is applied to.
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import diffusers
@@ -87,6 +88,19 @@ class Solvers:
                     f"{solver.class_name}: {option} isn't linear; set it to false in scheduler_config.json"
                 )
         return scheduler
+
+    def refusal(self, name: str) -> str | None:
+        """Why a solver can't be used with this folder; None where it can."""
+        try:
+            self.scheduler(name)
+        except UnsupportedSolver as error:
+            return str(error)
+        return None
+
+    @cached_property
+    def usable(self) -> tuple[str, ...]:
+        """The names of the solvers that can."""
+        return tuple(name for name in SOLVERS if self.refusal(name) is None)
 
     def has_table(self, name: str, steps: int) -> bool:
         """Whether `table` will answer at once."""

@@ -23,7 +23,7 @@ MOST = 3
 def load(folder: Path, fixed_rows: int | None) -> Diffuser:
     diffuser = Diffuser.load(folder, fixed_rows=fixed_rows)
     for seed, (name, rank) in enumerate(RANKS.items()):
-        diffuser.add_adapter(name, make_lora(diffuser._unet, rank=rank, seed=seed))
+        diffuser.add_adapter(name, make_lora(diffuser._denoiser._unet, rank=rank, seed=seed))
     return diffuser
 
 
@@ -111,8 +111,8 @@ def test_every_call_has_the_same_shape_and_its_copies_are_counted(tiny_folders):
     rows = [random_row(random, diffuser, seed) for seed in range(20)]
     seen: dict[str, set[int]] = {"unet": set(), "vae": set(), "text": set()}
     for name, module in (
-        ("unet", diffuser._unet),
-        ("vae", diffuser._vae.decoder),
+        ("unet", diffuser._denoiser._unet),
+        ("vae", diffuser._decoder._vae.decoder),
         ("text", diffuser._prompts._text_encoder),
     ):
         module.register_forward_pre_hook(lambda _, inputs, name=name: seen[name].add(len(inputs[0])))

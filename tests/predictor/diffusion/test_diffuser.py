@@ -143,7 +143,7 @@ def test_what_a_mix_differs_by_from_set_adapters_is_rounding(tiny_folders, kind)
     diffuser = Diffuser(read_checkpoint(tiny_folders[kind], torch.float64), "cpu")
     reference = Reference(tiny_folders[kind])
     for seed, (name, rank) in enumerate({"a@1": 2, "b@1": 3}.items()):
-        tensors = make_lora(diffuser._unet, rank=rank, seed=seed)
+        tensors = make_lora(diffuser._denoiser._unet, rank=rank, seed=seed)
         diffuser.add_adapter(name, tensors)
         reference.load(name, tensors)
     unet = reference.pipeline.unet.to(torch.float64)
@@ -156,11 +156,13 @@ def test_what_a_mix_differs_by_from_set_adapters_is_rounding(tiny_folders, kind)
     with torch.inference_mode():
         projected = []
         for mix, own in zip(mixes, states, strict=True):
-            diffuser._adapters.select([mix] * 2)
-            projected.append(diffuser._blocks.project(own))
-        diffuser._adapters.select([mix for mix in mixes for _ in range(2)])
+            diffuser._denoiser.adapters.select([mix] * 2)
+            projected.append(diffuser._denoiser._blocks.project(own))
+        diffuser._denoiser.adapters.select([mix for mix in mixes for _ in range(2)])
         both = [tensor.repeat_interleave(2, dim=0) for tensor in (latents, times)]
-        ours = diffuser._unet(*both, torch.cat(projected), return_dict=False)[0].unflatten(0, (3, 2))
+        ours = diffuser._denoiser._unet(*both, torch.cat(projected), return_dict=False)[0].unflatten(
+            0, (3, 2)
+        )
         for place, mix in enumerate(mixes):
             names, weights = zip(*mix, strict=True)
             reference.pipeline.set_adapters([name.replace("@", "_") for name in names], list(weights))
@@ -230,7 +232,7 @@ def test_rows_may_join_a_batch_at_any_step(pairs):
 def test_a_row_without_guidance_costs_one_row_of_the_unet(pairs):
     diffuser, _ = pairs("sd15")
     seen = []
-    hook = diffuser._unet.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    hook = diffuser._denoiser._unet.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     try:
         finish(diffuser, [make_row(steps=1, guidance=guidance) for guidance in (0.0, 1.0, 1.1)])
     finally:
@@ -242,9 +244,11 @@ def test_many_pictures_are_decoded_in_parts(pairs, monkeypatch):
     diffuser, _ = pairs("sd15")
     samples = diffuser.begin([make_row(seed=seed) for seed in range(5)])
     whole = diffuser.decode(samples)
-    monkeypatch.setattr("predictor.diffusion.diffuser.DECODE_PIXELS", 2 * 16 * 16)
+    monkeypatch.setattr("predictor.diffusion.decoder.PIXELS", 2 * 16 * 16)
     seen = []
-    hook = diffuser._vae.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    hook = diffuser._decoder._vae.decoder.register_forward_pre_hook(
+        lambda _, inputs: seen.append(len(inputs[0]))
+    )
     try:
         parts = diffuser.decode(samples)
     finally:
@@ -326,7 +330,7 @@ def test_bfloat16_draws_nearly_the_same(pairs, tiny_folders):
 
 def test_a_lora_may_leave(pairs):
     diffuser, _ = pairs("sd2")
-    diffuser.add_adapter("c@1", make_lora(diffuser._unet, seed=7))
+    diffuser.add_adapter("c@1", make_lora(diffuser._denoiser._unet, seed=7))
     assert diffuser.adapters == ("a@1", "b@1", "c@1")
     diffuser.remove_adapter("c@1")
     with pytest.raises(UnknownModel, match="c@1"):
@@ -514,7 +518,7 @@ def test_prompts_are_projected_once_whoever_begins_beside_them(pairs, kind):
     alone = [diffuser.begin([row])[0] for row in rows]
     calls = []
     with pytest.MonkeyPatch.context() as patch:
-        for path, module in diffuser._unet.named_modules():
+        for path, module in diffuser._denoiser._unet.named_modules():
             if path.endswith(("attn2.to_k", "attn2.to_v")):
                 patch.setattr(module, "forward", lambda x, of=module.forward: calls.append(x) or of(x))
         together = diffuser.begin(rows)

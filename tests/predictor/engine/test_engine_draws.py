@@ -21,7 +21,7 @@ from tests.tiny_models import make_lora
 
 def test_concurrent_requests_get_the_pictures_they_get_alone(tiny_folders):
     diffuser = Diffuser.load(tiny_folders["emoji"])
-    diffuser.add_adapter("a@1", make_lora(diffuser._unet, seed=1))
+    diffuser.add_adapter("a@1", make_lora(diffuser._denoiser._unet, seed=1))
     requests = [
         [make_row(seed=1), make_row(seed=2, prompt="dog", solver="dpmpp_2m", steps=5)],
         [make_row(seed=3, loras=(("a@1", 1.0),), guidance=1.0)],
@@ -49,7 +49,7 @@ def test_a_lora_may_come_and_go_while_the_engine_draws(tiny_folders):
         engine = Engine(diffuser, max_batch_size=2, max_queue_rows=16)
         engine.start()
         base = asyncio.create_task(engine.draw([make_row(steps=10)]))
-        await engine.add_adapter("b@1", make_lora(diffuser._unet, seed=2))
+        await engine.add_adapter("b@1", make_lora(diffuser._denoiser._unet, seed=2))
         changed = await engine.draw([make_row(steps=10, loras=(("b@1", 1.0),))])
         assert not np.array_equal(changed, await base)
         await engine.remove_adapter("b@1")
@@ -69,7 +69,7 @@ def test_no_step_waits_while_a_lora_is_checked(tiny_folders):
             return super().prepare_adapter(name, tensors)
 
     diffuser = Slow.load(tiny_folders["sd15"])
-    tensors = make_lora(diffuser._unet, seed=2)
+    tensors = make_lora(diffuser._denoiser._unet, seed=2)
 
     async def main() -> None:
         engine = Engine(diffuser, max_batch_size=2, max_queue_rows=16)
@@ -139,7 +139,7 @@ def test_more_loras_than_the_device_holds_are_drawn_alike(tiny_folders):
     many = Diffuser.load(tiny_folders["sd15"])
     for number in range(5):
         for diffuser in (few, many):
-            diffuser.add_adapter(f"n@{number}", make_lora(many._unet, seed=number))
+            diffuser.add_adapter(f"n@{number}", make_lora(many._denoiser._unet, seed=number))
     mixes = [((f"n@{number}", 0.5), (f"n@{(number + 2) % 5}", 1.0)) for number in range(5)]
 
     async def main() -> None:
@@ -190,7 +190,9 @@ def test_the_event_loop_goes_on_while_a_step_runs(tiny_folders):
     """The step waits inside the UNet until the loop has ticked; run on the loop, neither could go on."""
     diffuser = Diffuser.load(tiny_folders["sd15"])
     ticked = threading.Event()
-    diffuser._unet.register_forward_pre_hook(lambda *_: None if ticked.wait(60) else pytest.fail("no tick"))
+    diffuser._denoiser._unet.register_forward_pre_hook(
+        lambda *_: None if ticked.wait(60) else pytest.fail("no tick")
+    )
 
     async def main() -> None:
         engine = Engine(diffuser, max_batch_size=2, max_queue_rows=16)

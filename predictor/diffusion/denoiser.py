@@ -1,0 +1,82 @@
+"""The UNet, each row of a call with its own LoRAs: latents become predictions, guided where a sample is.
+
+It doesn't know solvers, prompts or pictures.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from predictor.diffusion.adapters import AdapterPool, Choice
+from predictor.diffusion.blocks import Blocks
+from predictor.diffusion.bucket import Buckets
+from predictor.diffusion.sample import Sample
+
+
+class Denoiser:
+    """`adapters` are the LoRAs that rows may use; like all here they belong to one thread at a time."""
+
+    def __init__(self, unet: UNet2DConditionModel, max_resident_loras: int, fixed_rows: int | None) -> None:
+        """Takes over a UNet that lies on its device. fixed_rows: see Buckets; None: calls as they come."""
+        self._unet = unet
+        self._blocks = Blocks(unet)
+        self.adapters = AdapterPool(unet, max_resident_loras)
+        self._buckets = Buckets(self._compute, self.adapters.pages, fixed_rows) if fixed_rows else None
+
+    @property
+    def padding_share(self) -> float:
+        """Of all rows that the UNet has computed, the share that were copies to fill a call. From any
+        thread.
+        """
+        return self._buckets.padding_share if self._buckets is not None else 0.0
+
+    def project(self, states: torch.Tensor, choice: Choice) -> torch.Tensor:
+        """What the UNet takes for the text encoder's states [N, tokens, width] of one row, see Blocks."""
+        self.adapters.select([choice] * len(states))
+        return self._blocks.project(states)
+
+    def predict(self, samples: Sequence[Sample], latents: torch.Tensor) -> torch.Tensor:
+        """The guided model output [B, C, h, w] float32: one UNet row a sample, two where it's guided."""
+        guided = [place for place, sample in enumerate(samples) if sample.negative_states is not None]
+        rows = [(place, False) for place in range(len(samples))] + [(place, True) for place in guided]
+        rows.sort(key=lambda row: samples[row[0]].row.loras)  # those of one mix stand side by side
+        own = [samples[place] for place, _ in rows]
+        numbers = torch.tensor(
+            [[sample.table.timesteps[sample.call], sample.table.input_scale[sample.call]] for sample in own]
+        ).to(latents.device)
+        states = [
+            samples[place].negative_states if negative else samples[place].prompt_states
+            for place, negative in rows
+        ]
+        inputs = latents[[place for place, _ in rows]] * numbers[:, 1, None, None, None]
+        output = (self._buckets or self._compute)(
+            inputs,
+            numbers[:, 0],
+            torch.stack(states),  # type: ignore[arg-type]
+            [sample.row.loras for sample in own],
+        )
+        number = {row: number for number, row in enumerate(rows)}
+        prompted = output[[number[place, False] for place in range(len(samples))]]
+        if guided:
+            unprompted = output[[number[place, True] for place in guided]]
+            scale = torch.tensor([samples[place].row.guidance for place in guided], device=latents.device)
+            prompted[guided] = unprompted + scale[:, None, None, None] * (prompted[guided] - unprompted)
+        return prompted
+
+    def _compute(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        states: torch.Tensor,
+        choices: Sequence[Choice],
+        pages: int | None = None,
+    ) -> torch.Tensor:
+        self.adapters.select(choices, pages)
+        output = self._unet(
+            latents.to(self._unet.dtype, memory_format=torch.channels_last),
+            timesteps,
+            encoder_hidden_states=states,
+            return_dict=False,
+        )[0]
+        return output.float()
