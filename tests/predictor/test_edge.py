@@ -374,3 +374,13 @@ def test_a_text_line_is_one_line_whatever_a_client_sends() -> None:
     line = TextFormatter().format(record("done", path="/a\nERROR fake\r", back="\\n"))
     assert line.endswith("INFO done path=/a\\nERROR fake\\r back=\\\\n")
     assert "\n" not in line
+
+
+def test_replies_do_not_wait_for_acknowledgements() -> None:
+    """Head and body are written apart; Nagle's algorithm would hold the body back for 40 ms."""
+    api = Api(title="test", version="0", description="", infer_description="")
+    server = Server(ModelRepository(), Steady(), ServerSettings(http_port=0), api)
+    with server._bind() as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
