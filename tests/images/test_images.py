@@ -139,7 +139,8 @@ def test_the_predictor_says_why_it_cannot_start(images: dict[str, Image], tmp_pa
     [
         (
             "predictor",
-            "diffusers kserve predictor.engine.engine torch transformers weights.store".split(),
+            "diffusers kserve predictor.contract predictor.engine.engine torch transformers"
+            " weights.store".split(),
         ),
         ("transformer", "kiwipiepy kserve predictor.contract transformer".split()),
     ],
