@@ -72,7 +72,12 @@ class Worker:
     def __init__(
         self, threads: int | None, watchdog: Watchdog, clock: Callable[[], float], observer: Observer
     ) -> None:
-        """threads: torch's CPU threads; None: as the process has it."""
+        """threads: torch's CPU threads in the worker; None: as the process has it. All other threads get one.
+
+        OpenMP keeps a pool for each thread that computes in parallel, and as soon as all pools together have
+        more threads than there are cores, each of them sleeps at every barrier: steps take two to four times
+        as long, for ever, after a solver's table was once made beside the worker.
+        """
         self._watchdog = watchdog
         self._clock = clock
         self._observer = observer
@@ -82,6 +87,8 @@ class Worker:
             initializer=torch.set_num_threads,
             initargs=(threads or torch.get_num_threads(),),
         )
+        self._thread.submit(torch.get_num_threads).result()  # it has its number, and keeps it
+        torch.set_num_threads(1)
 
     async def stop(self) -> None:
         """Waits for the call under way."""
