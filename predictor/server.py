@@ -52,9 +52,7 @@ def build_server(settings: Settings) -> Server:
     log("loading", {"base": settings.base_dir, "loras": settings.lora_dir, "device": device, "dtype": dtype})
     cores = torch.get_num_threads()
     threads = settings.threads or min(cores, cpu_quota() or cores)
-    # This thread only loads. OpenMP keeps a pool of threads for each one that computes, and two pools on the
-    # same cores put each other to sleep at every small operation: steps took twice as long.
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # this thread only loads: see the engine's Worker
     diffuser = Diffuser.load(
         settings.base_dir,
         device=device,

@@ -71,7 +71,7 @@ class EmojiModel(Model):
             _check_picture(wishes, formats)
 
         limits = [limit for wish in wishes if (limit := wish.timeout) is not None]
-        until = time.monotonic() + min([*limits, time_left()])
+        until = arrived + min([*limits, time_left()])
         english = await self._studio.translate(wishes)
         log_line |= {
             "rows": len(wishes),
