@@ -72,7 +72,7 @@ eval-ko: $(VENV)/dev.stamp ## Measure Korean: the English of 297 sentences, then
 bench: $(VENV)/dev.stamp ## Time one picture at the service of `make run`, side by side
 	$(BIN)/python -m benchmarks.latency --transformer http://127.0.0.1:$(HTTP_PORT) --predictor http://127.0.0.1:$(PREDICTOR_HTTP_PORT)
 
-# docs/benchmarks.md; BENCH_ARGS="--profile evening" takes half an hour, --quick sees in minutes that all of it runs.
+# docs/benchmarks.md; BENCH_ARGS="--profile evening" takes an hour, --quick sees in minutes that all of it runs.
 BENCH_ARGS ?=
 ALONE := --sides predictor --latency_sides predictor --memory_sides predictor --start_sides predictor
 

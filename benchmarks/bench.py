@@ -1,5 +1,6 @@
 """One comparison under way: its servers and probes, one of them awake at a time, and what they measured."""
 
+import itertools
 import os
 import socket
 import sys
@@ -11,12 +12,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from benchmarks.arrivals import poisson
+from benchmarks.dispatchers import train
 from benchmarks.jobs import GUIDANCE, Job, Mix, mixes
 from benchmarks.load import Load, Plan, Replies
 from benchmarks.loras import write_store
 from benchmarks.probe import Probe
-from benchmarks.process import Process
-from benchmarks.results import Result, Results
+from benchmarks.process import Process, ProcessFailed
+from benchmarks.results import FAILED, Result, Results
 from benchmarks.server import Command, Server
 from benchmarks.settings import Settings
 from benchmarks.sides import commands, environment
@@ -26,6 +28,7 @@ PROBES = {
     "steps": "benchmarks.steps",
     "diffusers-steps": "benchmarks.peers.steps",
 }
+LOAD = "load"
 LORAS = 4  # of the mixes
 
 AnyProcess = TypeVar("AnyProcess", bound=Process)
@@ -53,21 +56,18 @@ class Bench:
         }
         # With cores enough the load has one of its own; else it shares them all, as the servers do.
         cores = sorted(os.sched_getaffinity(0))
-        self._cores, load_cores = (cores[:-1], cores[-1:]) if len(cores) >= 4 else (cores, cores)
-        self._load = Load(
-            "load", [sys.executable, "-m", "benchmarks.load"], {}, folder / "load.log", load_cores
-        )
+        self._cores, self._load_cores = (cores[:-1], cores[-1:]) if len(cores) >= 4 else (cores, cores)
         self._running: dict[str, Process] = {}
-        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(self._load)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        with ExitStack() as all_of_them:
+            for process in self._running.values():
+                all_of_them.push(process)
 
     def start(self, sides: Sequence[str]) -> None:
         """Starts servers together, waits for all of them, warms them up and pauses them."""
@@ -75,7 +75,7 @@ class Bench:
         shortest = Mix("warm up", tuple(self.loras), self.settings.steps[:1], GUIDANCE[:2])
         warm_up = shortest.jobs(self.settings.warm_up, seed=0)
         for side in new:
-            self._running[side] = self._stack.enter_context(self.launch(self.commands[side]))
+            self._running[side] = self.launch(self.commands[side]).__enter__()
         for side in new:
             server = self._running[side]
             assert isinstance(server, Server)
@@ -83,6 +83,9 @@ class Bench:
         for side in new:
             for other in new:
                 self._running[other].pause()
+            if side == "bentoml":
+                with self.server(side) as server:
+                    train(server, self._every_kind(), self.settings.dispatcher_batches)
             self.burst(side, warm_up)
 
     def launch(self, command: Command) -> Server:
@@ -103,9 +106,8 @@ class Bench:
         if name not in self._running:
             arguments = [sys.executable, "-m", PROBES[name]]
             log = self.folder / f"{name}.log"
-            self._running[name] = self._stack.enter_context(
-                Probe(name, arguments, self._environments[name], log, self._cores)
-            )
+            probe = Probe(name, arguments, self._environments[name], log, self._cores)
+            self._running[name] = probe.__enter__()
         with self._awake(self._running[name]) as probe:
             assert isinstance(probe, Probe)
             yield probe
@@ -131,6 +133,21 @@ class Bench:
         for metric, value in metrics.items():
             self.results.add(Result(scenario, case, side, repeat, metric, value, unit))
 
+    @contextmanager
+    def forgiving(self, scenario: str, repeat: int) -> Iterator[None]:
+        """What fails in it is noted and left out, and the rest goes on; the process that failed is started
+        anew when it is needed again.
+        """
+        try:
+            yield
+        except ProcessFailed as error:
+            print(f"{scenario}, round {repeat + 1}: {error}", file=sys.stderr, flush=True)
+            self.record(FAILED, scenario, error.process.name, repeat, "turns", failed=1)
+            for name, process in list(self._running.items()):
+                if process is error.process:
+                    del self._running[name]
+                    process.__exit__(None, None, None)
+
     def ask(
         self, server: Server, jobs: Sequence[Job], due: Sequence[float] | None = None, **options: Any
     ) -> Replies:
@@ -148,10 +165,23 @@ class Bench:
             sequential=due is None,
             **options,
         )
-        replies = self._load.send(plan)
+        replies = self._load().send(plan)
         if replies.failures:
             raise server.failure(f"failed {len(replies.failures)} of {len(jobs)} jobs: {replies.failures[0]}")
         return replies
+
+    def _load(self) -> Load:
+        if LOAD not in self._running:
+            arguments = [sys.executable, "-m", "benchmarks.load"]
+            load = Load(LOAD, arguments, {}, self.folder / "load.log", self._load_cores)
+            self._running[LOAD] = load.__enter__()
+        load = self._running[LOAD]
+        assert isinstance(load, Load)
+        return load
+
+    def _every_kind(self) -> list[Job]:
+        kinds = itertools.product(self.settings.steps, GUIDANCE, self.loras)
+        return [Job("a red apple", 0, steps, guidance, lora) for steps, guidance, lora in kinds]
 
     def _turn(self, side: str, jobs: Sequence[Job], due: Sequence[float] | None, **options: Any) -> Replies:
         with self.server(side) as server:

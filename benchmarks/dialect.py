@@ -39,6 +39,8 @@ def _predictor(job: Job) -> dict[str, Any]:
         "guidance_scale": job.guidance,
         "lora": job.lora or "none",
     }
+    if job.size is not None:
+        instance |= {"height": job.size, "width": job.size}
     return {"instances": [instance]}
 
 

@@ -37,24 +37,9 @@ def percentile(values: Sequence[float], share: float) -> float:
     return float(np.quantile(np.asarray(values, dtype=float), share))
 
 
-def median(values: Sequence[float], seed: int = 0) -> Estimate:
-    """The median with its bootstrap interval (percentile method); one value alone is its own interval."""
-    return pooled([[value] for value in values], 0.5, seed)
-
-
-def ratio(values: Sequence[float], others: Sequence[float], seed: int = 0) -> Estimate:
-    """The ratio of two medians. The values are pairs, measured one after the other, and are drawn as pairs:
-    what slowed both says nothing about the ratio.
-
-    Raises:
-        ValueError: they are not equally many, or there are none.
-    """
-    return pooled_ratio([[value] for value in values], [[other] for other in others], 0.5, seed)
-
-
 def pooled(groups: Sequence[Sequence[float]], share: float, seed: int = 0) -> Estimate:
-    """A percentile of the values of all groups together; the bootstrap draws whole groups, such as all
-    latencies of one run, for they are alike.
+    """A percentile of the values of all groups together, with its bootstrap interval (percentile method).
+    Whole groups are drawn, such as all latencies of one run, for they are alike.
 
     Raises:
         ValueError: there are no groups, or an empty one.
@@ -65,7 +50,8 @@ def pooled(groups: Sequence[Sequence[float]], share: float, seed: int = 0) -> Es
 def pooled_ratio(
     groups: Sequence[Sequence[float]], others: Sequence[Sequence[float]], share: float, seed: int = 0
 ) -> Estimate:
-    """The ratio of the same percentile on two sides, whose groups are pairs and drawn as pairs.
+    """The ratio of the same percentile on two sides. Their groups are pairs, measured one after the other,
+    and are drawn as pairs: what slowed both says nothing about the ratio.
 
     Raises:
         ValueError: they are not equally many, there are none, or there is an empty one.

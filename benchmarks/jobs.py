@@ -23,13 +23,16 @@ Card = TypeVar("Card")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One picture; `lora` is an exact version, or None for the plain base."""
+    """One picture; `lora` is an exact version, or None for the plain base; `size` is in pixels, None is the
+    model's own, and only the predictor is asked for another.
+    """
 
     prompt: str
     seed: int
     steps: int
     guidance: float
     lora: str | None
+    size: int | None = None
 
     @property
     def unet_rows(self) -> int:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from benchmarks.process import Process
@@ -23,8 +24,9 @@ class Probe(Process):
         Raises:
             ProcessFailed: it ended instead.
         """
-        self.process.stdin.write(json.dumps({"question": question, **arguments}) + "\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended, and replies nothing
+            self.process.stdin.write(json.dumps({"question": question, **arguments}) + "\n")
+            self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
             raise self.failure(f"gave no reply to {question!r}")

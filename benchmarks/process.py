@@ -22,6 +22,10 @@ END_S = 20  # from SIGTERM to SIGKILL
 class ProcessFailed(RuntimeError):
     """It ended, or didn't do what it should; the message has the end of its log."""
 
+    def __init__(self, process: "Process", message: str) -> None:
+        super().__init__(message)
+        self.process = process
+
 
 class Process:
     """Runs in a `with` block, with all that it starts itself."""
@@ -85,17 +89,21 @@ class Process:
                 process.resume()
 
     def memory(self) -> int:
-        """Bytes of all its processes; what they share counts once."""
-        total = 0
+        """Bytes of all its processes: what each has alone, and what the one that shares most shares, be it with
+        processes of another side, which map the same libraries.
+        """
+        alone, shared = 0, [0]
         for process in self._processes():
             with suppress(psutil.NoSuchProcess):
-                total += process.memory_full_info().pss
-        return total
+                found = process.memory_full_info()
+                alone += found.uss
+                shared.append(found.rss - found.uss)
+        return int(alone + max(shared))
 
     def failure(self, what: str) -> ProcessFailed:
         """An error to raise."""
         end = self.log.read_text(encoding="utf-8", errors="replace")[-3000:]
-        return ProcessFailed(f"{self.name} {what}\n{end}")
+        return ProcessFailed(self, f"{self.name} {what}\n{end}")
 
     def _pipes(self, log: Any) -> dict[str, Any]:
         return {"stdin": subprocess.DEVNULL, "stdout": log}

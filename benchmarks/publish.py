@@ -18,7 +18,8 @@ FOLDER = Path("docs") / "benchmarks"
 PAGE, README = Path("docs") / "benchmarks.md", Path("README.md")
 BEGIN, END = "<!-- made by make bench-publish: begin -->", "<!-- made by make bench-publish: end -->"
 IN_README = (
-    "mixed throughput to plain diffusers",
+    "either: mixed throughput to plain diffusers",
+    "or: mixed throughput to the bound",
     "mixed throughput to BentoML",
     "homogeneous throughput to BentoML",
     "mixed p99",

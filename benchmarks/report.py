@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
-from benchmarks.estimates import Estimate, pooled, pooled_ratio
-from benchmarks.goals import Goal, goals
-from benchmarks.results import Result, Results
+from benchmarks.estimates import Estimate
+from benchmarks.goals import Goal, Measured, goals
+from benchmarks.results import FAILED, Result, Results
 
 OURS = ("predictor", "engine")
+NOT_BY_ROUND = (FAILED, "pictures", "memory", "drift")
 
 
 def report(results: Results) -> str:
@@ -36,14 +38,14 @@ def report(results: Results) -> str:
 def about(results: Results) -> str:
     """What was measured where, in a paragraph."""
     settings, machine = results.about["settings"], results.about["machine"]
-    rounds = len({row.repeat for row in results.rows if row.scenario != "drift"})
+    failed = sum(row.scenario == FAILED for row in results.rows)
     steps = "/".join(map(str, settings["steps"]))
     return (
         f"{machine['processor']}, {machine['cores']} cores, {settings['device']}, {settings['dtype']}, "
-        f"{settings['threads']} threads; {rounds} rounds; jobs of {steps} steps, at most "
+        f"{settings['threads']} threads; {_rounds(results)}; jobs of {steps} steps, at most "
         f"{settings['max_batch_size']} pictures in a batch. Medians over the rounds, or "
         "percentiles over the jobs of all rounds, with 95 % bootstrap intervals in brackets; the sides of a "
-        "ratio are paired by round."
+        "ratio are paired by round." + (f" {failed} turns failed and are left out." if failed else "")
     )
 
 
@@ -62,6 +64,16 @@ def table(results: Results, wanted: list[Goal]) -> Iterator[str]:
         yield f"| {goal.text} | {limit} | {measured} | {met} | {best} |"
 
 
+def _rounds(results: Results) -> str:
+    """How many: fewer of some scenarios where the run was cut off."""
+    rounds: dict[str, set[int]] = {}
+    for row in results.rows:
+        if row.scenario not in NOT_BY_ROUND:
+            rounds.setdefault(row.scenario, set()).add(row.repeat)
+    numbers = sorted({len(found) for found in rounds.values()}) or [0]
+    return f"{' to '.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))} rounds"
+
+
 def _measurements(results: Results) -> Iterator[str]:
     scenarios = dict.fromkeys(row.scenario for row in results.rows)
     for scenario in scenarios:
@@ -78,23 +90,27 @@ def _measurements(results: Results) -> Iterator[str]:
 
 
 def _sides(results: Results, rows: list[Result], case: str, metric: str, unit: str) -> Iterator[str]:
-    """A line for each side, and one more for the p99 where a round has many values."""
-    sides = dict.fromkeys(row.side for row in rows if (row.case, row.metric) == (case, metric))
-    scenario = rows[0].scenario
-    ours = next((side for side in OURS if side in sides), None)
-    runs = {side: results.runs(scenario, case, side, metric) for side in sides}
-    many = any(len(values) > 1 for each in runs.values() for values in each.values())
+    """A line for each side, and one more for the p99 where a round has many values, with their number."""
+    values: dict[str, list[float]] = {}
+    repeats = set()
+    for row in rows:
+        if (row.case, row.metric) == (case, metric):
+            values.setdefault(row.side, []).append(row.value)
+            repeats.add((row.side, row.repeat))
+    ours = next((side for side in OURS if side in values), None)
+    many = sum(map(len, values.values())) > len(repeats)
     for share, suffix in ((0.5, " p50"), (0.99, " p99")) if many else ((0.5, ""),):
-        for side, own in runs.items():
-            found = _estimate(pooled(list(own.values()), share))
-            times = ""
-            if ours and side != ours and runs[ours].keys() == own.keys() and all(map(all, own.values())):
-                times = _estimate(pooled_ratio(list(runs[ours].values()), list(own.values()), share))
-            yield f"| {case} | {metric}{suffix}, {unit} | {side} | {found} | {times} |"
+        for side, own in values.items():
+            number = Measured(rows[0].scenario, case, side, metric, share)
+            found, times = number.estimate(results), None
+            if ours and side != ours and min(own + values[ours]) > 0:  # else a ratio says nothing
+                times = replace(number, side=ours).estimate(results, number)
+            what = f"{metric}{suffix}{f' of {len(own)}' if many else ''}, {unit}"
+            yield f"| {case} | {what} | {side} | {_estimate(found)} | {_estimate(times)} |"
 
 
-def _estimate(found: Estimate) -> str:
-    return f"{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]"
+def _estimate(found: Estimate | None) -> str:
+    return f"{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]" if found else ""
 
 
 def _number(value: float) -> str:

@@ -10,6 +10,9 @@ from typing import Any, Self
 
 from benchmarks.settings import Settings
 
+FAILED = "failed"
+"""The scenario under which turns that failed are noted; the case is their own scenario."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

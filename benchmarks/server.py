@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-import httpx
-
+from benchmarks.client import ERRORS, Client
 from benchmarks.dialect import DIALECTS
 from benchmarks.process import Process
 
@@ -43,12 +42,12 @@ class Server(Process):
         Raises:
             ProcessFailed: it ended, or took longer than `timeout`.
         """
-        ready = f"{self.url}{DIALECTS[self.dialect].ready}"
+        ready = DIALECTS[self.dialect].ready
         while time.perf_counter() - self._began < timeout:
             if self.process.poll() is not None:
                 raise self.failure("ended")
-            with suppress(httpx.TransportError):
-                if httpx.get(ready, timeout=5).status_code == 200:
+            with suppress(*ERRORS), Client(self.url, timeout=5) as client:
+                if client.get(ready) == 200:
                     return time.perf_counter() - self._began
             time.sleep(0.02)
         raise self.failure(f"was not ready in {timeout:g} s")

@@ -47,12 +47,14 @@ class Settings:
     """Of the jobs, ascending."""
     warm_up: int = 20
     """Jobs of fewest steps before anything is measured."""
-    burst: int = 96
+    dispatcher_batches: tuple[int, ...] = (*[1] * 9, 2, 3)
+    """Batches that train each dispatcher of BentoML, by their jobs."""
+    burst: int = 72
     """Jobs that are due at once in one run for throughput."""
     burst_alone: int = 18
     """The same at a side that draws one after the other, which is no faster with more of them waiting."""
-    burst_batches: int = 6
-    """The same, in batches, at a side that takes jobs as they come, whose batches are no better with more."""
+    burst_grouped: int = 36
+    """The same of mixed jobs at a side that batches them as they come: few of a batch are alike."""
     arrivals_seconds: float = 180.0
     """Length of one run for latency."""
     loads: tuple[float, ...] = (0.5, 0.7, 0.9)
@@ -72,7 +74,7 @@ class Settings:
     memory_sides: tuple[str, ...] = ("predictor", "diffusers")
     drift_requests: int = 2_000
     """In one round; 10,000 in all of five."""
-    drift_windows: int = 4
+    drift_windows: int = 20
     """In one round."""
     start_sides: tuple[str, ...] = ("predictor", "diffusers", "bentoml", "litserve", "kserve")
     ready_timeout: float = 600.0

@@ -69,13 +69,14 @@ class Pipeline:
             self._load(lora)
         elif not self._loads:
             self.choose(lora)
-        images = self.pipeline(
-            prompt=[job.prompt for job in jobs],
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=[torch.Generator().manual_seed(job.seed) for job in jobs],
-            output_type="np",
-        ).images
+        with torch.inference_mode():
+            images = self.pipeline(
+                prompt=[job.prompt for job in jobs],
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                generator=[torch.Generator().manual_seed(job.seed) for job in jobs],
+                output_type="np",
+            ).images
         if self._loads and lora is not None:
             self.pipeline.unload_lora_weights()
         pixels = (images * 255).round().astype("uint8")

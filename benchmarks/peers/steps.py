@@ -45,8 +45,8 @@ class Steps:
 
     @torch.inference_mode()
     def operations(self) -> dict[str, int]:
-        """Floating-point operations of convolutions and matrix products: of a UNet row without a LoRA, and of
-        the decoding of a picture.
+        """Floating-point operations of convolutions and matrix products: `row` of a UNet row without a LoRA,
+        `decode` of the decoding of a picture.
         """
         self._pipeline.choose(None)
         latents, states = self._begin(1)

@@ -1,30 +1,30 @@
-"""Whether a server grows slower or larger over very many requests: jobs of one step, all LoRAs, one after
-the other, in windows, all through the comparison.
+"""Whether a server grows slower or larger over very many requests: small pictures of one step with all LoRAs,
+one window of requests after the other, all through the comparison.
 """
-
-from statistics import median
 
 from benchmarks.bench import Bench
 from benchmarks.jobs import Job
 
 NAME = "drift"
 SIDE = "predictor"
+SIZE = 64  # pixels: the smallest that the UNets of Stable Diffusion take
 
 
 def measure(bench: Bench, repeat: int) -> None:
-    """Record the median latency of each of this round's windows and the memory after it; a window is a repeat
-    here.
+    """Record how long each of this round's windows took for a request, all of a window being due at once, and
+    the memory after it; a window is a repeat here.
     """
     settings = bench.settings
     each = max(1, settings.drift_requests // settings.drift_windows)
-    for window in range(repeat * settings.drift_windows, (repeat + 1) * settings.drift_windows):
+    first = repeat * settings.drift_windows
+    case = f"requests {first * each + 1} to {(first + settings.drift_windows) * each}"
+    for window in range(first, first + settings.drift_windows):
         jobs = [
-            Job("a red apple", window * each + number, 1, 1.0, bench.loras[number % len(bench.loras)])
+            Job("a red apple", window * each + number, 1, 1.0, bench.loras[number % len(bench.loras)], SIZE)
             for number in range(each)
         ]
-        seconds = [outcome.latency for outcome in bench.in_turn(SIDE, jobs).outcomes]
+        seconds = bench.burst(SIDE, jobs).seconds
         with bench.server(SIDE) as server:
             memory = server.memory() / 2**20
-        case = f"windows of {each} requests"
-        bench.record(NAME, case, SIDE, window, "s", p50=median(seconds))
+        bench.record(NAME, case, SIDE, window, "s", request=seconds / each)
         bench.record(NAME, case, SIDE, window, "MiB", memory=memory)

@@ -18,10 +18,11 @@ def measure(bench: Bench, repeat: int) -> None:
     """Record the delay at each side, and the waits for the first step in the engine."""
     for side in turns(repeat, [*bench.settings.latency_sides, "engine"]):
         source = random.Random(bench.settings.seed + repeat)
-        if side == "engine":
-            _engine(bench, repeat, source)
-        else:
-            _server(bench, repeat, side, source)
+        with bench.forgiving(NAME, repeat):
+            if side == "engine":
+                _engine(bench, repeat, source)
+            else:
+                _server(bench, repeat, side, source)
 
 
 def _server(bench: Bench, repeat: int, side: str, source: random.Random) -> None:

@@ -26,7 +26,8 @@ def measure(bench: Bench, repeat: int) -> None:
         full = capacity(bench, CAPACITY_OF, mix.name)
         for load in bench.settings.loads:
             for side in turns(repeat, bench.settings.latency_sides):
-                _arrivals(bench, mix, load, load * full, repeat, side)
+                with bench.forgiving(NAME, repeat):
+                    _arrivals(bench, mix, load, load * full, repeat, side)
 
 
 def kind(job: Job) -> str:

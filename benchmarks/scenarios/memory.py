@@ -20,7 +20,7 @@ def measure(bench: Bench, repeat: int) -> None:
     stores = {f"{len(bench.loras)} LoRAs": (bench.store, bench.loras), f"{len(names)} LoRAs": (many, names)}
     for case, (store, loras) in stores.items():
         for side in bench.settings.memory_sides:
-            with bench.launch(commands(bench.settings, store)[side]) as server:
+            with bench.forgiving(NAME, repeat), bench.launch(commands(bench.settings, store)[side]) as server:
                 server.wait_until_ready(bench.settings.ready_timeout)
                 jobs = [Job("a red apple", number, 1, 1.0, lora) for number, lora in enumerate(loras[-USED:])]
                 bench.ask(server, jobs)

@@ -6,9 +6,8 @@ Jobs of one step, so that the picture takes as little as it can.
 import time
 from statistics import median
 
-import httpx
-
 from benchmarks.bench import Bench, plain, turns
+from benchmarks.client import ERRORS, Client
 from benchmarks.dialect import DIALECTS
 from benchmarks.jobs import Job
 
@@ -35,11 +34,14 @@ def measure(bench: Bench, repeat: int) -> None:
 
 
 def _health(bench: Bench) -> float:
-    with bench.server("predictor") as server, httpx.Client(base_url=server.url) as client:
+    with bench.server("predictor") as server, Client(server.url, bench.settings.request_timeout) as client:
         path = DIALECTS[server.dialect].health
         taken = []
         for _ in range(bench.settings.overhead_jobs + 1):
             began = time.perf_counter()
-            client.get(path).raise_for_status()
+            try:
+                client.get(path)
+            except ERRORS as error:
+                raise server.failure(f"does not answer {path}") from error
             taken.append(time.perf_counter() - began)
     return median(taken[1:])  # the first one connects

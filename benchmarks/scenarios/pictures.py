@@ -1,11 +1,12 @@
 """Before anything is timed: every side draws the same pictures, within what float arithmetic leaves."""
 
+import json
 from collections.abc import Sequence
 
-import httpx
 import numpy as np
 
 from benchmarks.bench import Bench
+from benchmarks.client import Client
 from benchmarks.dialect import DIALECTS
 from benchmarks.jobs import Job
 
@@ -22,6 +23,7 @@ def check(bench: Bench) -> None:
 
     Raises:
         UnlikePictures: names the side, the job and the differences.
+        ProcessFailed: there is no picture.
     """
     first, *others = bench.settings.sides
     jobs = [
@@ -43,11 +45,12 @@ def check(bench: Bench) -> None:
 
 
 def _draw(bench: Bench, side: str, jobs: Sequence[Job]) -> list[np.ndarray]:
-    with bench.server(side) as server:
+    pictures = []
+    with bench.server(side) as server, Client(server.url, bench.settings.request_timeout) as client:
         dialect = DIALECTS[server.dialect]
-        timeout = bench.settings.request_timeout
-        replies = [
-            httpx.post(f"{server.url}{dialect.path(job)}", json=dialect.body(job), timeout=timeout)
-            for job in jobs
-        ]
-    return [dialect.pixels(reply.raise_for_status().json()) for reply in replies]
+        for job in jobs:
+            status, body = client.post(dialect.path(job), dialect.body(job))
+            if status != 200:
+                raise server.failure(f"answered {status} to {job}")
+            pictures.append(dialect.pixels(json.loads(body)))
+    return pictures

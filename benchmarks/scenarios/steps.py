@@ -57,8 +57,7 @@ def _bound(bench: Bench, repeat: int, cost: StepCost) -> None:
     bench.record(NAME, "one picture", "engine", repeat, "s", decode=decode)
     with bench.probe("diffusers-steps") as probe:
         operations, rate = probe.ask("operations"), median(probe.ask("rate", count=count))
-    bench.record(NAME, "one row", "diffusers", repeat, "FLOP", step=operations["row"])
-    bench.record(NAME, "one picture", "diffusers", repeat, "FLOP", decode=operations["decode"])
+    bench.record(NAME, "arithmetic", "diffusers", repeat, "FLOP", **operations)
     bench.record(NAME, "large matrix product", "device", repeat, "FLOP/s", rate=rate)
     for name in throughput.MIXES:
         jobs = throughput.backlog(bench, name, repeat)

@@ -10,7 +10,9 @@ import psutil
 import pytest
 
 from benchmarks.__main__ import compare
-from benchmarks.results import Results
+from benchmarks.bench import Bench
+from benchmarks.jobs import Job
+from benchmarks.results import FAILED, Results
 from benchmarks.sd15 import write_model
 from benchmarks.settings import Settings
 
@@ -65,7 +67,26 @@ def test_all_scenarios_run_on_a_model_of_the_shape_of_sd15(
     assert results.values("steps", "mixed", "roof", "throughput")[0] > 0
     assert results.values("throughput", "mixed", "engine", "padding")[0] == 0
     assert len(results.values("overhead", "one step", "predictor", "added")) == len(rounds)
-    assert len(results.values("drift", "windows of 2 requests", "predictor", "memory")) == len(rounds)
+    for requests in ("requests 1 to 2", "requests 3 to 4"):
+        assert results.values("drift", requests, "predictor", "memory")[0] > 0
     assert Results.read(tmp_path / "results.csv").rows == results.rows
     assert "| padding of the UNet's rows | ≤ 0.05 | 0 [0, 0] | yes |" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "results.svg").exists()
+
+
+def test_a_side_that_fails_is_left_out_and_started_anew(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = Results.create(tmp_path / "results.csv", settings(model))
+    jobs = [Job("a red apple", seed, 1, 1.0, None) for seed in range(2)]
+    with Bench(settings(model), results, tmp_path) as bench:
+        with bench.server("predictor") as server:
+            server.process.kill()
+            server.process.wait()
+        with bench.forgiving("throughput", 4):
+            bench.burst("predictor", jobs)
+            pytest.fail("nobody was there")
+        assert results.runs(FAILED, "throughput", "predictor", "failed") == {4: [1.0]}
+        assert "throughput, round 5: predictor failed" in capsys.readouterr().err
+        assert len(bench.burst("predictor", jobs).outcomes) == 2
+    assert not [child for child in psutil.Process().children() if "predictor" in " ".join(child.cmdline())]

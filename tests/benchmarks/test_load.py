@@ -1,6 +1,5 @@
 """The load, against a real HTTP server in another thread."""
 
-import asyncio
 import base64
 import json
 import math
@@ -74,7 +73,7 @@ def jobs(*seeds: int) -> list[Job]:
 
 def sent(server: ThreadingHTTPServer, seeds: list[int], due: list[float], **options: bool) -> Replies:
     url = f"http://127.0.0.1:{server.server_port}"
-    return asyncio.run(run(Plan(url, "fastapi", jobs(*seeds), due, 60, **options)))
+    return run(Plan(url, "fastapi", jobs(*seeds), due, 60, **options))
 
 
 def test_nothing_waits_for_an_earlier_reply() -> None:

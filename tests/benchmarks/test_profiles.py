@@ -36,7 +36,11 @@ def test_a_profile_that_measures_has_what_is_to_be_reported(name: str) -> None:
     assert settings.repeats >= 5
     assert settings.loads == (0.5, 0.7, 0.9)
     assert settings.adapters == 100
-    assert settings.burst_alone % len(mixes(["any@1"], settings.steps)["mixed"].classes()) == 0
+    assert settings.drift_requests * settings.repeats >= 10_000
+    assert len(settings.dispatcher_batches) == 11
+    classes = len(mixes(["any@1"], settings.steps)["mixed"].classes())
+    for jobs in (settings.burst, settings.burst_alone, settings.burst_grouped):
+        assert jobs % classes == 0  # so that all sides get the same work in the mean
 
 
 @pytest.mark.parametrize("flags", [["--scenarios", "nonsense"], ["--steps", "8", "4"], ["--repeats", "0"]])
