@@ -58,6 +58,7 @@ class Bench:
         cores = sorted(os.sched_getaffinity(0))
         self._cores, self._load_cores = (cores[:-1], cores[-1:]) if len(cores) >= 4 else (cores, cores)
         self._running: dict[str, Process] = {}
+        self._latest: Process | None = None  # whose turn was the last
 
     def __enter__(self) -> Self:
         return self
@@ -106,8 +107,8 @@ class Bench:
         if name not in self._running:
             arguments = [sys.executable, "-m", PROBES[name]]
             log = self.folder / f"{name}.log"
-            probe = Probe(name, arguments, self._environments[name], log, self._cores)
-            self._running[name] = probe.__enter__()
+            new = Probe(name, arguments, self._environments[name], log, self._cores)
+            self._running[name] = new.__enter__()
         with self._awake(self._running[name]) as probe:
             assert isinstance(probe, Probe)
             yield probe
@@ -173,8 +174,8 @@ class Bench:
     def _load(self) -> Load:
         if LOAD not in self._running:
             arguments = [sys.executable, "-m", "benchmarks.load"]
-            load = Load(LOAD, arguments, {}, self.folder / "load.log", self._load_cores)
-            self._running[LOAD] = load.__enter__()
+            new = Load(LOAD, arguments, {}, self.folder / "load.log", self._load_cores)
+            self._running[LOAD] = new.__enter__()
         load = self._running[LOAD]
         assert isinstance(load, Load)
         return load
@@ -185,6 +186,8 @@ class Bench:
 
     def _turn(self, side: str, jobs: Sequence[Job], due: Sequence[float] | None, **options: Any) -> Replies:
         with self.server(side) as server:
+            if self._latest is not server:  # others have had the caches and the memory meanwhile
+                self.ask(server, self._every_kind()[:1])
             return self.ask(server, jobs, due, **options)
 
     @contextmanager
@@ -194,6 +197,7 @@ class Bench:
             yield process
         finally:
             process.pause()
+            self._latest = process
 
 
 def turns(repeat: int, sides: Sequence[str]) -> list[str]:

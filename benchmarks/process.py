@@ -89,8 +89,8 @@ class Process:
                 process.resume()
 
     def memory(self) -> int:
-        """Bytes of all its processes: what each has alone, and what the one that shares most shares, be it with
-        processes of another side, which map the same libraries.
+        """Bytes of all its processes: what each has alone, and what the one that shares most shares, be it
+        with processes of another side, which map the same libraries.
         """
         alone, shared = 0, [0]
         for process in self._processes():
