@@ -155,7 +155,7 @@ class Bench:
         """Jobs for a server that is awake: when they are due, else one after the other.
 
         Raises:
-            ProcessFailed: a job failed; a benchmark wants every picture.
+            ProcessFailed: a job or a health check failed; a benchmark wants every picture.
         """
         plan = Plan(
             server.url,
@@ -168,7 +168,8 @@ class Bench:
         )
         replies = self._load().send(plan)
         if replies.failures:
-            raise server.failure(f"failed {len(replies.failures)} of {len(jobs)} jobs: {replies.failures[0]}")
+            failed = f"{len(replies.failures)} times in {len(jobs)} jobs, first: {replies.failures[0]}"
+            raise server.failure(f"failed {failed}")
         return replies
 
     def _load(self) -> Load:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -52,7 +53,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Replies:
-    """What became of a plan: the outcomes in the order of its jobs, and the seconds of each health check."""
+    """What became of a plan: the outcomes in the order of its jobs, and the seconds of each health check,
+    infinite for one that failed.
+    """
 
     outcomes: list[Outcome]
     health: list[float] = field(default_factory=list)
@@ -64,8 +67,9 @@ class Replies:
 
     @property
     def failures(self) -> list[str]:
-        """What went wrong, once for each request that failed."""
-        return [each.status for each in self.outcomes if each.status != "200"]
+        """What went wrong, once for each request and health check that failed."""
+        failed = [each.status for each in self.outcomes if each.status != "200"]
+        return failed + ["health check" for seconds in self.health if seconds == float("inf")]
 
 
 class Load(Probe):
@@ -85,7 +89,8 @@ def run(plan: Plan) -> Replies:
     """Send the plan's requests from this process, those that may overlap each from a thread of its own."""
     dialect = DIALECTS[plan.dialect]
     with Client(plan.url, plan.timeout) as client:
-        client.get(dialect.health)  # the server's first connection
+        with suppress(*ERRORS):  # a server that is gone fails the jobs
+            client.get(dialect.health)  # the server's first connection
         if plan.sequential:
             return Replies(_in_turn(plan, dialect, client))
     stop = threading.Event()
@@ -128,14 +133,15 @@ def _send(client: Client, dialect: Dialect, job: Job, due: float, began: float) 
 
 
 def _watch(plan: Plan, dialect: Dialect, stop: threading.Event) -> list[float]:
-    """How long each of many health checks took, until it is told to stop."""
+    """How long each of many health checks took, until it is told to stop; infinite: it failed."""
     seconds: list[float] = []
     with Client(plan.url, plan.timeout) as client:
         while not stop.wait(HEALTH_INTERVAL_S):
             began = time.perf_counter()
-            if client.get(dialect.health) != 200:
-                raise RuntimeError(f"{plan.url} is not healthy")
-            seconds.append(time.perf_counter() - began)
+            healthy = False
+            with suppress(*ERRORS):
+                healthy = client.get(dialect.health) == 200
+            seconds.append(time.perf_counter() - began if healthy else float("inf"))
     return seconds
 
 

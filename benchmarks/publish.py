@@ -70,10 +70,11 @@ def page_part(results: Results) -> str:
 def readme_part(results: Results) -> str:
     """The most telling goals, for README.md."""
     chosen = [goal for goal in goals(results) if goal.text.startswith(IN_README)]
-    machine = results.about["machine"]
+    settings, machine = results.about["settings"], results.about["machine"]
+    steps = "/".join(map(str, settings["steps"]))
     return "\n".join(
         [
-            f"Beside other servers, on {machine['processor']} with {machine['cores']} cores "
+            f"Beside other servers, on {machine['processor']} with {machine['cores']} cores, jobs of {steps} steps "
             f"([all of it, and what bounds it]({PAGE.as_posix()}#results)):",
             "",
             *table(results, chosen),

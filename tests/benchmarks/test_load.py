@@ -103,6 +103,15 @@ def test_a_failure_is_an_outcome_without_an_end() -> None:
     assert [math.isinf(outcome.latency) for outcome in replies.outcomes] == [False, True]
 
 
+def test_a_server_that_is_gone_fails_jobs_and_health_checks() -> None:
+    with serving() as server:
+        pass
+    replies = sent(server, [1, 2], [0.0, 0.2], watch_health=True)
+    assert replies.failures[:2] == ["ConnectionRefusedError"] * 2
+    assert set(replies.failures[2:]) == {"health check"}
+    assert sent(server, [1, 2], [0.0, 0.0], sequential=True).failures == ["ConnectionRefusedError"] * 2
+
+
 def test_health_is_watched_meanwhile() -> None:
     with serving() as server:
         replies = sent(server, [1, 2], [0.0, 0.2], watch_health=True)
