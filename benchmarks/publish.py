@@ -74,8 +74,8 @@ def readme_part(results: Results) -> str:
     steps = "/".join(map(str, settings["steps"]))
     return "\n".join(
         [
-            f"Beside other servers, on {machine['processor']} with {machine['cores']} cores, jobs of {steps} steps "
-            f"([all of it, and what bounds it]({PAGE.as_posix()}#results)):",
+            f"Beside other servers, on {machine['processor']} with {machine['cores']} cores, jobs of "
+            f"{steps} steps ([all of it, and what bounds it]({PAGE.as_posix()}#results)):",
             "",
             *table(results, chosen),
         ]
