@@ -1,5 +1,6 @@
 """`python -m benchmarks`: the predictor beside other servers; the results go to out/bench."""
 
+import math
 import signal
 import sys
 import tempfile
@@ -61,6 +62,7 @@ def compare(settings: Settings, out: Path, clock: Callable[[], float] = time.mon
     def say(what: str) -> None:
         print(f"{clock() - began:7.0f} s  {what}", flush=True)
 
+    end = began + settings.minutes * 60 if settings.minutes else math.inf
     limit = f", {settings.minutes:g} minutes at most" if settings.minutes else ""
     say(f"{settings.repeats} rounds{limit}; results go to {out}")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -70,21 +72,21 @@ def compare(settings: Settings, out: Path, clock: Callable[[], float] = time.mon
                 bench.start(settings.sides)
                 say("pictures: all sides draw alike?")
                 pictures.check(bench)
-                took = 0.0
+                took: dict[str, float] = {}
                 for repeat in range(settings.repeats):
-                    left = began + settings.minutes * 60 - clock() if settings.minutes else float("inf")
-                    if took > left:
-                        say(f"no time for round {repeat + 1} of {settings.repeats}")
-                        break
-                    started = clock()
+                    number = f"round {repeat + 1} of {settings.repeats}"
                     for name in settings.scenarios:
-                        say(f"round {repeat + 1} of {settings.repeats}: {name}")
+                        started = clock()
+                        if started + took.get(name, 0.0) > end:
+                            say(f"{number}: no time for {name}")
+                            continue
+                        say(f"{number}: {name}")
                         with bench.forgiving(name, repeat):
                             MEASURE[name](bench, repeat)
-                    took = clock() - started
+                        took[name] = clock() - started
                     write(results, out)
-                    still = (settings.repeats - repeat - 1) * took
-                    say(f"round {repeat + 1} took {took:.0f} s; {still / 60:.0f} minutes to go")
+                    still = (settings.repeats - repeat - 1) * sum(took.values())
+                    say(f"{number} is done; {still / 60:.0f} minutes to go")
         finally:
             write(results, out)
     return results

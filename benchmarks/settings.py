@@ -40,7 +40,8 @@ class Settings:
     repeats: int = 5
     """Rounds: in each one all scenarios are measured once, and all sides have their turn in each of them."""
     minutes: float = 0.0
-    """No round begins that would end later than so long after the start, and no limit if 0."""
+    """No scenario begins that would end later than so long after the start, by what it took in the round
+    before; no limit if 0."""
     sides: tuple[str, ...] = ("predictor", "diffusers", "diffusers-load", *BENTOML, "litserve", "kserve")
     scenarios: tuple[str, ...] = SCENARIOS
     steps: tuple[int, ...] = (8, 20, 50)
