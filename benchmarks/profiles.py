@@ -3,9 +3,11 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from benchmarks.settings import SCENARIOS, Settings
+from benchmarks.sides import commands
 
 # Every goal, five rounds. Jobs have 0.4 times the steps of the night's: short runs hold enough of them.
 EVENING = Settings(
@@ -85,9 +87,13 @@ def read_settings(argv: Sequence[str]) -> Settings:
         if value is not None
     }
     settings = replace(start, **changes)
-    unknown = set(settings.scenarios) - set(SCENARIOS)
-    if unknown:
-        parser.error(f"--scenarios: no {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+    sides = {*settings.sides, *settings.latency_sides, *settings.memory_sides, *settings.start_sides}
+    for flag, named, known in (
+        ("--scenarios", set(settings.scenarios), SCENARIOS),
+        ("--sides and the like", sides, tuple(commands(settings, Path()))),
+    ):
+        if unknown := named - set(known):
+            parser.error(f"{flag}: no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     if list(settings.steps) != sorted(set(settings.steps)) or settings.repeats < 1:
         parser.error("--steps must ascend, --repeats must be at least 1")
     return settings

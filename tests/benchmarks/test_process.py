@@ -1,6 +1,7 @@
 """Processes under measurement: paused, weighed and ended with all that they started; probes that answer."""
 
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -35,7 +36,7 @@ def statuses(processes: list[psutil.Process]) -> set[str]:
 
 def wait_for(log: Path) -> str:
     while not (log.exists() and log.read_text().endswith("\n")):
-        pass
+        time.sleep(0.01)
     return log.read_text()
 
 

@@ -43,7 +43,15 @@ def test_a_profile_that_measures_has_what_is_to_be_reported(name: str) -> None:
         assert jobs % classes == 0  # so that all sides get the same work in the mean
 
 
-@pytest.mark.parametrize("flags", [["--scenarios", "nonsense"], ["--steps", "8", "4"], ["--repeats", "0"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--scenarios", "nonsense"],
+        ["--latency_sides", "predictor", "nonsense"],
+        ["--steps", "8", "4"],
+        ["--repeats", "0"],
+    ],
+)
 def test_wrong_flags_end_the_process(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         read_settings(flags)
