@@ -91,6 +91,7 @@ class Bench:
 
     def launch(self, command: Command) -> Server:
         """A server of its own, to be entered and left by the caller."""
+        self._latest = None
         return Server(command, _free_port(), self.folder / f"{command.name}.log", self._cores)
 
     @contextmanager

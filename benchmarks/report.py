@@ -71,7 +71,8 @@ def _rounds(results: Results) -> str:
         if row.scenario not in NOT_BY_ROUND:
             rounds.setdefault(row.scenario, set()).add(row.repeat)
     numbers = sorted({len(found) for found in rounds.values()}) or [0]
-    return f"{' to '.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))} rounds"
+    several = "" if numbers[-1] == 1 else "s"
+    return f"{' to '.join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))} round{several}"
 
 
 def _measurements(results: Results) -> Iterator[str]:
