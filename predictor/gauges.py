@@ -37,6 +37,7 @@ class Gauges(Collector):
                 engine.queue_seconds,
             ),
             ("emoji_active_rows", "Pictures being drawn", engine.active_rows),
+            ("emoji_compute_threads", "CPU threads that computed the last call", engine.threads),
             ("emoji_loras", "Versions of LoRAs that are served", len(diffuser.adapters)),
             (
                 "emoji_padding_ratio",

@@ -52,6 +52,7 @@ def build_server(settings: Settings) -> Server:
     log("loading", {"base": settings.base_dir, "loras": settings.lora_dir, "device": device, "dtype": dtype})
     cores = torch.get_num_threads()
     threads = settings.threads or min(cores, cpu_quota() or cores)
+    fixed = settings.determinism == "fixed-bucket"
     torch.set_num_threads(1)  # this thread only loads: see the engine's Worker
     diffuser = Diffuser.load(
         settings.base_dir,
@@ -59,7 +60,7 @@ def build_server(settings: Settings) -> Server:
         dtype=dtype,
         max_resident_loras=settings.max_resident_loras,
         # a row with guidance takes two
-        fixed_rows=2 * settings.max_batch_size if settings.determinism == "fixed-bucket" else None,
+        fixed_rows=2 * settings.max_batch_size if fixed else None,
     )
     for version in sorted(set(looks.current.references.values())):
         try:
@@ -90,6 +91,7 @@ def build_server(settings: Settings) -> Server:
         tenant_weights=settings.tenant_weights,
         hang_timeout=settings.hang_timeout,
         threads=threads,
+        steady_threads=fixed,
         observer=ledger.called,
     )
     REGISTRY.register(Gauges(engine, diffuser))

@@ -6,7 +6,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 UNITS = ("seconds", "bytes", "ratio")
-COUNTED = ("requests", "pictures", "rows", "loras", "hits", "misses")
+COUNTED = ("requests", "pictures", "rows", "loras", "threads", "hits", "misses")
 """What is counted, where there is no unit."""
 
 NOT_BASE = re.compile(r"milliseconds|microseconds|nanoseconds|minutes|hours|kilobytes|megabytes|_ms|_us|_ns")

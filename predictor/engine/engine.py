@@ -46,6 +46,7 @@ class Engine:
         tenant_weights: Mapping[str, float] | None = None,
         hang_timeout: float = 120.0,
         threads: int | None = None,
+        steady_threads: bool = False,
         clock: Callable[[], float] = time.monotonic,
         observer: Observer = lambda kind, rows, seconds: None,
     ) -> None:
@@ -54,12 +55,13 @@ class Engine:
 
         max_latency: see BatchLimits. tenant_weights: shares of the server's time, 1 where not named.
         hang_timeout: how long a call may take that has no forerunner to tell, and any call at most.
-        threads: torch's CPU threads in the worker; None: as the process has it.
+        threads: torch's CPU threads in the worker; None: as the process has it. They are fewer while other
+        programs want the cores, unless `steady_threads`: rounding depends on their number.
         """
         self.clock = clock
         self._diffuser = diffuser
         self._watchdog = Watchdog(clock, hang_timeout)
-        self._worker = Worker(threads, self._watchdog, clock, observer)
+        self._worker = Worker(threads, self._watchdog, clock, observer, steady=steady_threads)
         self._batch = Batch(diffuser, self._worker, BatchLimits(max_batch_size, max_latency), clock)
         self._queue = RowQueue(
             max_queue_rows,
@@ -171,6 +173,11 @@ class Engine:
     def queue_seconds(self) -> float:
         """How long they will take, by the costs learned so far."""
         return self._queue.seconds
+
+    @property
+    def threads(self) -> int:
+        """How many CPU threads computed the last call."""
+        return self._worker.threads
 
     @property
     def active_rows(self) -> int:

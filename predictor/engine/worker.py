@@ -4,6 +4,7 @@ It doesn't know what is computed, nor whose rows these are.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import torch
 
 from predictor.engine.cost_model import CostModel, Shape
 from predictor.engine.memory import MemoryLimit, is_out_of_memory
+from predictor.engine.threads import ThreadPolicy
 from predictor.engine.watchdog import Watchdog
 
 Item = TypeVar("Item")
@@ -70,9 +72,16 @@ class Worker:
     """Calls come one after the other, in the order they were asked for."""
 
     def __init__(
-        self, threads: int | None, watchdog: Watchdog, clock: Callable[[], float], observer: Observer
+        self,
+        threads: int | None,
+        watchdog: Watchdog,
+        clock: Callable[[], float],
+        observer: Observer,
+        *,
+        steady: bool = False,
     ) -> None:
         """threads: torch's CPU threads in the worker; None: as the process has it. All other threads get one.
+        steady: the worker always has all of them; else see ThreadPolicy.
 
         OpenMP keeps a pool for each thread that computes in parallel, and as soon as all pools together have
         more threads than there are cores, each of them sleeps at every barrier: steps take two to four times
@@ -81,14 +90,22 @@ class Worker:
         self._watchdog = watchdog
         self._clock = clock
         self._observer = observer
+        most = threads or torch.get_num_threads()
+        self._threads = most
+        self._policy = None if steady else ThreadPolicy(most, clock)
         self._thread = ThreadPoolExecutor(
             max_workers=1,
             thread_name_prefix="diffuser",
             initializer=torch.set_num_threads,
-            initargs=(threads or torch.get_num_threads(),),
+            initargs=(most,),
         )
         self._thread.submit(torch.get_num_threads).result()  # it has its number, and keeps it
         torch.set_num_threads(1)
+
+    @property
+    def threads(self) -> int:
+        """How many computed the last call."""
+        return self._threads
 
     async def stop(self) -> None:
         """Waits for the call under way."""
@@ -127,16 +144,26 @@ class Worker:
             items = items[count:]
         return results
 
+    def _take_threads(self) -> None:
+        wanted = self._policy.threads if self._policy is not None else self._threads
+        if wanted != self._threads:
+            torch.set_num_threads(wanted)
+            self._threads = wanted
+
     def _attempt(
         self, call: Call[Item, Result], items: list[Item], timings: list[_Timing]
     ) -> list[Result | Exception]:
         shape, rows = call.measure(items)
         known = call.costs.has_seen(shape, rows)
+        self._take_threads()
         try:
             with self._watchdog.watch(call.costs.seconds(shape, rows) if known else None):
-                began = self._clock()
+                began, cpu_began = self._clock(), time.process_time()
                 results = list(call.work(items))
-                timings.append(_Timing(shape, rows, len(items), self._clock() - began))
+                seconds, cpu_seconds = self._clock() - began, time.process_time() - cpu_began
+            timings.append(_Timing(shape, rows, len(items), seconds))
+            if self._policy is not None and call.kind is CallKind.STEP:  # the others do much on one thread
+                self._policy.observe(self._threads, seconds, cpu_seconds)
             call.memory.went_well(call.load(items))
             return results
         except Exception as error:

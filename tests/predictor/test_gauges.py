@@ -14,7 +14,9 @@ from tests.metric_rules import check
 
 def read() -> dict[str, float]:
     costs = Costs(step=CostModel(), decode=CostModel())
-    engine = SimpleNamespace(queue_depth=1, queue_age=0.5, queue_seconds=2.0, active_rows=3, costs=costs)
+    engine = SimpleNamespace(
+        queue_depth=1, queue_age=0.5, queue_seconds=2.0, active_rows=3, threads=2, costs=costs
+    )
     registry = CollectorRegistry()
     registry.register(
         Gauges(engine, SimpleNamespace(adapters=("a@1",), resident_adapters=(), padding_share=0.25))
@@ -32,6 +34,7 @@ def test_without_cuda_there_is_no_device_memory(monkeypatch: pytest.MonkeyPatch)
         "emoji_queue_age_seconds": 0.5,
         "emoji_queue_work_seconds": 2.0,
         "emoji_active_rows": 3,
+        "emoji_compute_threads": 2,
         "emoji_loras": 1,
         "emoji_padding_ratio": 0.25,
         "emoji_resident_loras": 0,
