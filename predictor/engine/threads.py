@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 MISSED_CORES = 0.5
 """A call that got so many cores less than it has threads was hindered: with cores of their own all threads
-run all the time, for also to wait is to run.
+run all the time, for also to wait is to run. Of one thread it is half of that.
 """
 
 PATIENCE = 2
@@ -38,9 +38,14 @@ class ThreadPolicy:
 
     def observe(self, threads: int, seconds: float, cpu_seconds: float) -> None:
         """A call with so many threads took so long, and so much of the cores' time."""
-        if threads == 1 or seconds <= 0:
-            return  # it tells nothing about the other cores
-        if threads - cpu_seconds / seconds < MISSED_CORES:
+        if seconds <= 0 or self._threads == 1:
+            return
+        hindered = threads - cpu_seconds / seconds >= min(MISSED_CORES, threads * MISSED_CORES / 2)
+        if threads == 1:  # it tells of the other cores only that they are wanted, if its own is
+            if hindered:
+                self._alone_until = max(self._alone_until, self._clock() + FIRST_PAUSE_S)
+            return
+        if not hindered:
             self._hindered, self._pause = 0, FIRST_PAUSE_S
             return
         self._hindered += 1

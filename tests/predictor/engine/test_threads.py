@@ -83,6 +83,20 @@ def test_a_try_that_went_well_makes_it_patient_again(count: int, work: float) ->
 
 
 @settings(deadline=None)
+@given(counts, works)
+def test_while_even_one_thread_is_kept_from_its_core_no_more_are_tried(count: int, work: float) -> None:
+    machine = Machine(count, work)
+    machine.run(100.0, crowded=True)
+    while machine.policy.threads != 1:
+        machine.call(crowded=True)
+    machine.policy.observe(1, work, work / 2)
+    for _ in range(100):
+        machine.now += FIRST_PAUSE_S / 2
+        assert machine.policy.threads == 1
+        machine.policy.observe(1, work, work / 2)
+
+
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 100))))
 def test_one_thread_stays_one(calls: list[tuple[float, float]]) -> None:
     policy = ThreadPolicy(1, lambda: 0.0)
