@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MUST = ["make check", "make test"]
-IMAGES = ["make images TORCH=cpu", "make test-images PYTEST_ARGS=-x"]
+IMAGES = ["make image-archives TORCH=cpu", "make test-images PYTEST_ARGS=-x"]
 CLUSTER = ["make test-cluster PYTEST_ARGS=-x", "make cluster-down"]
 ALL = [*MUST, "make test-manifests PYTEST_ARGS=-x", "images/build.sh prepare", *IMAGES, *CLUSTER]
 
