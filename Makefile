@@ -181,9 +181,11 @@ chart-readme: $(TOOLS)/programs.stamp ## Write the chart's README anew from its 
 # ---- Tests on a cluster -------------------------------------------------------------------------------------------
 # tests/cluster/run.sh says what to set for a cluster of yours. The evidence: out/cluster, STANDARD=1: out/cluster-standard.
 
+S3 ?=
+
 .PHONY: test-cluster
-test-cluster: $(VENV)/dev.stamp ## Test on the cluster of KUBECONFIG, else on one brought up here, as root (STANDARD=1: Standard mode)
-	PYTHON=$(BIN)/python STANDARD=$(STANDARD) tests/cluster/run.sh $(PYTEST_ARGS)
+test-cluster: $(VENV)/dev.stamp ## Test on the cluster of KUBECONFIG, else on one brought up here, as root (STANDARD=1: Standard mode; S3=1: downloads too)
+	PYTHON=$(BIN)/python STANDARD=$(STANDARD) S3=$(S3) tests/cluster/run.sh $(PYTEST_ARGS)
 
 # ---- The virtual environment --------------------------------------------------------------------------------------
 # A stamp says that a step was finished, so a second call is instant and an interrupted one is taken up again.
@@ -243,7 +245,7 @@ WITHOUT_TORCH = --excludes requirements/cuda.in --no-emit-package torch
 ALIKE = --constraints requirements/dev.txt
 
 .PHONY: lock
-lock: $(VENV)/dev.stamp ## Pin requirements/*.txt and images/sbom.txt anew (UPGRADE=--upgrade for newer versions)
+lock: $(VENV)/dev.stamp ## Pin requirements/*.txt and the other locks anew (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) $(WITHOUT_TORCH) pyproject.toml --extra dev -o requirements/dev.txt
 	$(COMPILE) $(ALIKE) $(WITHOUT_TORCH) pyproject.toml --extra predictor -o requirements/predictor.txt
 	$(COMPILE) $(ALIKE) pyproject.toml --extra transformer -o requirements/transformer.txt
@@ -254,5 +256,6 @@ lock: $(VENV)/dev.stamp ## Pin requirements/*.txt and images/sbom.txt anew (UPGR
 	$(COMPILE) $(ALIKE) --no-emit-package numpy benchmarks/peers/litserve.in -o benchmarks/peers/litserve.txt
 	$(COMPILE) $(ALIKE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ALIKE) images/sbom.in -o images/sbom.txt
+	$(COMPILE) $(ALIKE) cluster/storage/requirements.in -o cluster/storage/requirements.txt
 	$(COMPILE) $(ALIKE) pyproject.toml --extra torch -o requirements/torch.txt \
 		$$(sed -n 's/^\([a-z][^= ]*\)==.*/--no-emit-package \1/p' requirements/dev.txt)

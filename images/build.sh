@@ -4,6 +4,7 @@
 #   images/build.sh base             the image $BASE of Debian's packages, for a machine that reaches no registry
 #   images/build.sh build [NAME...]  $REGISTRY/emoji-NAME:$VERSION of NAME/Dockerfile; all three without NAME
 #   images/build.sh save [NAME...]   each as build/images/emoji-NAME.tar, with its bill of materials beside it
+#   images/build.sh archive FOLDER IMAGE FILE   another IMAGE, of FOLDER/Dockerfile and what lies beside it, as FILE
 #   images/build.sh list             the builder that works here and the images' names
 # `make help` says what the variables are for. It does not know Kubernetes; cluster/ imports what this saves.
 set -euo pipefail
@@ -65,37 +66,52 @@ make_base() {
 }
 
 build() {
-    local name=$1 options=() began=$SECONDS revision
-    if [ "$builder" = buildah ]; then options+=(--isolation chroot --network host --layers); fi
-    # A proxy that signs connections with a certificate of its own: pip has to know it, the image hasn't.
-    if [ -n "${CA_BUNDLE:-}" ]; then options+=(--secret "id=ca,src=$CA_BUNDLE"); fi
+    local name=$1 options=() revision
     # As labels of the command: buildah takes a LABEL of a changed ARG from its cache.
     options+=(--label "org.opencontainers.image.version=$VERSION")
     if revision=$(git rev-parse HEAD 2> /dev/null); then
         options+=(--label "org.opencontainers.image.revision=$revision")
     fi
     if [ -n "${SOURCE:-}" ]; then options+=(--label "org.opencontainers.image.source=$SOURCE"); fi
-    "$builder" build "${options[@]}" --file "$name/Dockerfile" --tag "$REGISTRY/emoji-$name:$VERSION" \
-        --build-arg BASE="$BASE" --build-arg VERSION="$VERSION" \
+    build_image "$REGISTRY/emoji-$name:$VERSION" "${options[@]}" --file "$name/Dockerfile" \
+        --build-arg VERSION="$VERSION" \
         --build-arg TORCH="${TORCH:-cuda}" --build-arg TORCH_INDEX="${TORCH_INDEX:-}" \
         --build-arg SEQ2SEQ="${SEQ2SEQ:-no}" .
-    echo "$REGISTRY/emoji-$name:$VERSION: built in $((SECONDS - began)) s"
+}
+
+# build_image IMAGE OPTION... CONTEXT
+build_image() {
+    local image=$1 options=() began=$SECONDS
+    shift
+    if [ "$builder" = buildah ]; then options+=(--isolation chroot --network host --layers); fi
+    # A proxy that signs connections with a certificate of its own: pip has to know it, the image hasn't.
+    if [ -n "${CA_BUNDLE:-}" ]; then options+=(--secret "id=ca,src=$CA_BUNDLE"); fi
+    "$builder" build "${options[@]}" --tag "$image" --build-arg BASE="$BASE" "$@"
+    echo "$image: built in $((SECONDS - began)) s"
 }
 
 save() {
-    local image=$REGISTRY/emoji-$1:$VERSION archive=$out/emoji-$1.tar bill=/usr/share/sbom/emoji-$1.cdx.json container
-    mkdir -p "$out"
-    rm -f "$archive"
+    local image=$REGISTRY/emoji-$1:$VERSION bill=/usr/share/sbom/emoji-$1.cdx.json container
+    save_image "$image" "$out/emoji-$1.tar"
     if [ "$builder" = buildah ]; then
-        buildah push --quiet "$image" "docker-archive:$archive:$image"
         container=$(buildah from --pull-never "$image")
         buildah run --isolation chroot "$container" -- cat "$bill" > "$out/${bill##*/}"
         buildah rm "$container" > /dev/null
     else
-        "$builder" save --output "$archive" "$image"
         "$builder" run --rm --entrypoint cat "$image" "$bill" > "$out/${bill##*/}"
     fi
-    echo "$archive: $(du -m "$archive" | cut -f 1) MB"
+}
+
+# save_image IMAGE FILE
+save_image() {
+    mkdir -p "$(dirname "$2")"
+    rm -f "$2"
+    if [ "$builder" = buildah ]; then
+        buildah push --quiet "$1" "docker-archive:$2:$1"
+    else
+        "$builder" save --output "$2" "$1"
+    fi
+    echo "$2: $(du -m "$2" | cut -f 1) MB"
 }
 
 command=${1:-}
@@ -106,5 +122,11 @@ base) find_builder; make_base ;;
 build) find_builder; for name in "${@:-${names[@]}}"; do build "$name"; done ;;
 list) find_builder; echo "$builder"; for name in "${names[@]}"; do echo "$REGISTRY/emoji-$name:$VERSION"; done ;;
 save) find_builder; for name in "${@:-${names[@]}}"; do save "$name"; done ;;
-*) die "usage: images/build.sh prepare | base | build [NAME...] | save [NAME...] | list" ;;
+archive)
+    [ $# = 3 ] || die "usage: images/build.sh archive FOLDER IMAGE FILE"
+    find_builder
+    build_image "$2" "$1"
+    save_image "$2" "$3"
+    ;;
+*) die "usage: images/build.sh prepare | base | build [NAME...] | save [NAME...] | archive FOLDER IMAGE FILE | list" ;;
 esac

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 LOCKS = {path.stem: path for path in (ROOT / "requirements").glob("*.txt")}
 PEERS = {path.stem: path for path in (ROOT / "benchmarks" / "peers").glob("*.txt")}
+IMAGES = {"sbom": ROOT / "images/sbom.txt", "storage": ROOT / "cluster/storage/requirements.txt"}
 CUDA = re.compile(r"^(nvidia-|cuda-|triton$|torch$)")
 INDEX = "file:///some/index"
 
@@ -27,7 +28,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 def pins(lock: str) -> dict[str, set[str]]:
     """Versions by package; a package may have one for each range of Pythons."""
     versions: dict[str, set[str]] = {}
-    for line in (LOCKS | PEERS)[lock].read_text(encoding="utf-8").splitlines():
+    for line in (LOCKS | PEERS | IMAGES)[lock].read_text(encoding="utf-8").splitlines():
         if line and not line.startswith((" ", "#")):
             requirement = Requirement(line.removesuffix("\\"))
             (specifier,) = requirement.specifier
@@ -45,8 +46,8 @@ def test_help_lists_every_target() -> None:
 
 def test_every_lock_is_made_by_make_lock(venv: Path) -> None:
     written = set(re.findall(r" -o (\S+)", make("-n", "lock", f"VENV={venv}").stdout))
-    locks = [*LOCKS.values(), *PEERS.values()]
-    assert written == {str(path.relative_to(ROOT)) for path in locks} | {"images/sbom.txt"}
+    locks = [*LOCKS.values(), *PEERS.values(), *IMAGES.values()]
+    assert written == {str(path.relative_to(ROOT)) for path in locks}
 
 
 def test_locks_are_there() -> None:
@@ -54,9 +55,9 @@ def test_locks_are_there() -> None:
     assert PEERS.keys() == {"bentoml", "diffusers", "kserve", "litserve"}
 
 
-@pytest.mark.parametrize("lock", LOCKS | PEERS)
+@pytest.mark.parametrize("lock", LOCKS | PEERS | IMAGES)
 def test_a_lock_pins_by_hash_and_names_no_address(lock: str) -> None:
-    text = (LOCKS | PEERS)[lock].read_text(encoding="utf-8")
+    text = (LOCKS | PEERS | IMAGES)[lock].read_text(encoding="utf-8")
     assert "://" not in text
     assert not re.search(r"^\s*-", text.replace("    --hash=sha256:", "    "), re.MULTILINE)
     entries = re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]
@@ -69,9 +70,9 @@ def test_locks_agree() -> None:
     for lock in LOCKS.keys() - {"dev", "torch"}:
         versions = pins(lock)
         assert all(versions[name] <= complete[name] for name in versions), lock
-    for peer in PEERS.keys() - {"bentoml"}:
-        versions = pins(peer)
-        assert all(versions[name] <= complete[name] for name in versions.keys() & complete.keys()), peer
+    for lock in (PEERS | IMAGES).keys() - {"bentoml"}:
+        versions = pins(lock)
+        assert all(versions[name] <= complete[name] for name in versions.keys() & complete.keys()), lock
 
 
 def test_what_only_torch_needs_is_in_its_lock_alone() -> None:

@@ -1,22 +1,20 @@
 """The cluster, the service deployed in it once for all tests, the judge, and the report."""
 
-import json
 import os
 import platform
 import time
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import ROOT, Cluster
+from tests.cluster.cluster import Cluster
 from tests.cluster.looks import STABLE
-from tests.cluster.modes import MODE, OVERLAYS, PATCHES, REGISTRY, SERVICES
+from tests.cluster.modes import MODE, OUT, SERVICES
+from tests.cluster.overlay import write_kustomization
 from tests.cluster.report import Report, Section
 from tests.cluster.service import Service
 from weights.eval.judge import Judge
 
-OUT = ROOT / "out" / ("cluster" if MODE == "Knative" else "cluster-standard")
 REPORT = pytest.StashKey[Report]()
 RESULT = pytest.StashKey[pytest.TestReport]()
 
@@ -93,33 +91,3 @@ def emoji(deployed: Service) -> Service:
     deployed.wait()
     assert deployed.traffic() == {STABLE: 100}
     return deployed
-
-
-def write_kustomization(folder: Path, namespace: str) -> None:
-    """The overlay in another namespace, as a user's own kustomization would have it.
-
-    With one pod of each part: what a load shows then isn't another pod's start.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = ("predictor", "transformer") if MODE == "Knative" else ("predictor",)
-    bounds = [
-        {"op": "add", "path": f"/spec/{part}/{bound}", "value": 1}
-        for part in parts
-        for bound in ("minReplicas", "maxReplicas")
-    ]
-    kustomization = {
-        "resources": [os.path.relpath(ROOT / OVERLAYS[MODE], folder)],
-        "namespace": namespace,
-        "images": [
-            {"name": f"dev.local/emoji-{name}", "newName": f"{REGISTRY}/emoji-{name}"}
-            for name in ("predictor", "transformer", "weights")
-        ],
-        "patches": [
-            {
-                "target": dict(zip(("kind", "name"), target.split("/"), strict=True)),
-                "patch": json.dumps(patch),
-            }
-            for target, patch in (*PATCHES[MODE], ("InferenceService/emoji", bounds))
-        ],
-    }
-    (folder / "kustomization.yaml").write_text(json.dumps(kustomization, indent=1), encoding="utf-8")

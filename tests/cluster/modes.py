@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.cluster import ROOT
 from tests.cluster.knative import KnativeService
 from tests.cluster.service import Service
 from tests.cluster.standard import StandardService
@@ -13,6 +14,9 @@ MODE = os.environ.get("EMOJI_MODE", "Knative")
 SERVICES: dict[str, type[Service]] = {"Knative": KnativeService, "Standard": StandardService}
 REGISTRY = os.environ.get("EMOJI_REGISTRY", "dev.local")
 """Where the cluster finds the images."""
+
+OUT = ROOT / "out" / ("cluster" if MODE == "Knative" else "cluster-standard")
+"""The evidence."""
 
 OVERLAYS = {"Knative": "manifests/overlays/local", "Standard": "manifests/overlays/standard"}
 
@@ -49,4 +53,7 @@ PATCHES: dict[str, list[tuple[str, list[dict[str, Any]]]]] = {
 
 only_knative = pytest.mark.skipif(
     MODE != "Knative", reason=f"Knative's alone; these tests are in {MODE} mode"
+)
+only_standard = pytest.mark.skipif(
+    MODE != "Standard", reason=f"Standard mode's alone; these tests are in {MODE} mode"
 )

@@ -5,42 +5,18 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.cluster.cluster import ROOT, Cluster
+from tests.cluster.docs import Block, blocks
 from tests.cluster.modes import only_knative
 from tests.cluster.report import Section
 
-BLOCK = re.compile(
-    r"^(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S
-)
 PAGES = ("kubernetes", "weights", "autoscaling", "troubleshooting")
 SECONDS = 1200
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of a page."""
-
-    page: str
-    language: str
-    code: str
-    reason: str | None
-    """Why it is not run."""
-
-
-def blocks(page: str) -> list[Block]:
-    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    found = [Block(page, m["language"], m["code"], m["reason"]) for m in BLOCK.finditer(text)]
-    assert text.count("\n```") == 2 * len(found), page
-    assert text.count("<!--") == sum(block.reason is not None for block in found), (
-        f"{page}: a mark is misspelt"
-    )
-    return found
 
 
 def run_order() -> list[Block]:

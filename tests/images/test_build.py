@@ -137,6 +137,22 @@ def test_certificates_and_source_are_passed_on_when_given(tmp_path: Path) -> Non
     assert "org.opencontainers.image.source=https://git.example/emoji" in build
 
 
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_another_image_is_built_of_a_folder_and_saved(tmp_path: Path, builder: str) -> None:
+    builders = Builders(tmp_path, builder)
+    file = tmp_path / "saved" / "image.tar"
+    done = builders.run(
+        "archive", "folder", "dev.local/other:1", str(file), BASE="my-python", CA_BUNDLE="/ca"
+    )
+    built, saved = [call for call in builders.calls() if {"build", "push", "save"} & set(call[1:2])]
+    assert built[built.index("--tag") + 1] == "dev.local/other:1"
+    assert {"BASE=my-python", "id=ca,src=/ca"} <= set(built)
+    assert built[-1] == "folder"
+    assert "dev.local/other:1" in saved
+    assert any(str(file) in word for word in saved)
+    assert done.stdout.startswith("dev.local/other:1: built")
+
+
 def test_an_unknown_command_is_refused(tmp_path: Path) -> None:
     done = Builders(tmp_path, "docker").run("push")
     assert done.returncode == 1
