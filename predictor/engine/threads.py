@@ -12,8 +12,10 @@ MISSED_CORES = 0.5
 run all the time, for also to wait is to run. Of one thread it is half of that.
 """
 
-PATIENCE = 2
-"""Hindered calls one after the other before one thread takes over: a single one may be chance."""
+PATIENCE = 3
+"""Hindered calls one after the other before one thread takes over: a process that was idle for long reads its
+memory in again, and waits for that too.
+"""
 
 FIRST_PAUSE_S = 1.0
 """How long one thread computes before all are tried again; twice as long after every try that fails."""
@@ -50,5 +52,6 @@ class ThreadPolicy:
             return
         self._hindered += 1
         if self._hindered >= PATIENCE:
+            self._hindered = 0
             self._alone_until = self._clock() + self._pause
             self._pause = min(2 * self._pause, LAST_PAUSE_S)
