@@ -137,11 +137,12 @@ test-images: $(VENV)/dev.stamp ## Run the images (as built by `make images`) wit
 # Kubernetes, Knative and KServe from pinned Go modules, in the folder .cluster. See cluster/README.md.
 
 STANDARD ?=
+KEDA ?=
 WIPE ?=
 
 .PHONY: cluster-up
-cluster-up: ## Bring up a real KServe cluster here, as root (STANDARD=1: with Envoy Gateway and metrics-server)
-	@cluster/up $(if $(STANDARD),--with-standard)
+cluster-up: ## Bring up a real KServe cluster here, as root (STANDARD=1: with Envoy Gateway and metrics-server; KEDA=1: also KEDA and Prometheus)
+	@cluster/up $(if $(KEDA),--with-keda,$(if $(STANDARD),--with-standard))
 
 .PHONY: cluster-down
 cluster-down: ## Stop it and remove all it left but the built programs (WIPE=1: these too)
@@ -184,8 +185,8 @@ chart-readme: $(TOOLS)/programs.stamp ## Write the chart's README anew from its 
 S3 ?=
 
 .PHONY: test-cluster
-test-cluster: $(VENV)/dev.stamp ## Test on the cluster of KUBECONFIG, else on one brought up here, as root (STANDARD=1: Standard mode; S3=1: downloads too)
-	PYTHON=$(BIN)/python STANDARD=$(STANDARD) S3=$(S3) tests/cluster/run.sh $(PYTEST_ARGS)
+test-cluster: $(VENV)/dev.stamp ## Test on the cluster of KUBECONFIG, else on one brought up here, as root (STANDARD=1: Standard mode; KEDA=1: that with KEDA; S3=1: downloads too)
+	PYTHON=$(BIN)/python STANDARD=$(STANDARD) KEDA=$(KEDA) S3=$(S3) tests/cluster/run.sh $(PYTEST_ARGS)
 
 # ---- The virtual environment --------------------------------------------------------------------------------------
 # A stamp says that a step was finished, so a second call is instant and an interrupted one is taken up again.

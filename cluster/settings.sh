@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
 # Paths, names and addresses of the local cluster, for every script here to source. It starts nothing and knows no
-# step. The versions of what is built from Go are in programs/go.mod.
+# step. The versions of what is built from Go are in programs/go.mod and programs/keda/go.mod.
 
 CLUSTER=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 STATE=$(dirname "$CLUSTER")/.cluster        # all that `up` writes; only the Go caches are elsewhere
@@ -48,10 +48,10 @@ established() {
   echo "not established: the types in $1" >&2
   return 1
 }
-# module PATH: the folder of one of programs/go.mod's modules in the module cache
-module() { (cd "$CLUSTER/programs" && go mod download "$1" && go list -m -f '{{.Dir}}' "$1"); }
-# version PATH: the version of a module in programs/go.mod
-version() { (cd "$CLUSTER/programs" && go list -m -f '{{with .Replace}}{{.Version}}{{else}}{{.Version}}{{end}}' "$1"); }
+# module PATH [FOLDER]: the folder in the module cache of one of the modules in go.mod of programs/FOLDER
+module() { (cd "$CLUSTER/programs/${2:-}" && go mod download "$1" && go list -m -f '{{.Dir}}' "$1"); }
+# version PATH [FOLDER]: the version of a module there
+version() { (cd "$CLUSTER/programs/${2:-}" && go list -m -f '{{with .Replace}}{{.Version}}{{else}}{{.Version}}{{end}}' "$1"); }
 # pod_cgroups: the cgroup of all pods, of each controller with cgroups v1
 pod_cgroups() { find /sys/fs/cgroup -maxdepth 2 -type d -name kubepods 2> /dev/null; }
 # pod_processes: the processes in them; one of another PID namespace is shown as 0, which `kill` takes for its caller's group
