@@ -1,5 +1,6 @@
 #!/bin/bash
 # Says plainly what this machine lacks for the cluster, all of it at once. It changes nothing, but may load a kernel module.
+# usage: preflight.sh [keda]      keda: for the cluster that has it
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=settings.sh
 . "$(dirname "$(readlink -f "$0")")/settings.sh"
@@ -28,6 +29,7 @@ if [ ! -x "$BIN/kubernetes" ] || [ ! -x "$BIN/envoy" ]; then
 else
   space=5
 fi
+if [ "${1:-}" = keda ] && [ ! -x "$BIN/keda/operator" ]; then space=$((space + 8)); fi
 
 folder=$STATE
 [ -d "$folder" ] || folder=$(dirname "$STATE")
