@@ -13,8 +13,13 @@ class Prometheus:
     def __init__(self, cluster: Cluster, address: str) -> None:
         self._cluster = cluster
         host, _, port = urlsplit(address).netloc.partition(":")
-        service, namespace, *_ = host.split(".")
-        self._proxy = f"/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy/api/v1"
+        self._service, self._namespace, *_ = host.split(".")
+        self._proxy = f"/api/v1/namespaces/{self._namespace}/services/{self._service}:{port}/proxy/api/v1"
+
+    def exists(self) -> bool:
+        """Whether the cluster has a Service of that name."""
+        where = (self._service, "-n", self._namespace)
+        return bool(self._cluster.kubectl("get", "service", *where, "--ignore-not-found", "-o", "name"))
 
     def _ask(self, path: str, **parameters: str) -> Any:
         query = f"?{urlencode(parameters)}" if parameters else ""
