@@ -64,7 +64,8 @@ class Gauges(Collector):
             "The b of t(B) = a·B + b: what a call takes whatever is in it",
             labels=labels,
         )
-        models: dict[str, CostModel] = {"step": self._engine.costs.step, "decode": self._engine.costs.decode}
+        costs = self._engine.costs
+        models: dict[str, CostModel] = {"step": costs.step, "outer": costs.outer, "decode": costs.decode}
         for kind, model in models.items():
             for (height, width), line in model.lines.items():
                 row.add_metric([kind, f"{height}x{width}"], line.a)

@@ -35,7 +35,10 @@ class BatchStats(BaseModel):
 class CostStats(BaseModel):
     """t(B) = a·B + b of one kind of call at one size, learned from the calls."""
 
-    kind: str = Field(description="step (B: UNet rows, two with guidance) or decode (B: pictures)")
+    kind: str = Field(
+        description="step (B: UNet rows, two with guidance), outer (such a step of the UNet's outer layers "
+        "alone) or decode (B: pictures)"
+    )
     height: int
     width: int
     row_ns: int = Field(description="a")
@@ -79,7 +82,7 @@ def engine_stats(
 ) -> EngineStats:
     """The engine as it is now, with what was counted elsewhere."""
     batches = sorted(batches, key=lambda batch: batch.batch_size)
-    models = {"step": engine.costs.step, "decode": engine.costs.decode}
+    models = {"step": engine.costs.step, "outer": engine.costs.outer, "decode": engine.costs.decode}
     return EngineStats(
         queue=QueueStats(
             rows=engine.queue_depth, age_ns=_ns(engine.queue_age), work_ns=_ns(engine.queue_seconds)

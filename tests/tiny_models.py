@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     DDIMScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
@@ -144,6 +145,23 @@ def make_lora(
         tensors[f"unet.{name}.lora_A.weight"] = torch.randn(rank, d_in, generator=generator)
         tensors[f"unet.{name}.lora_B.weight"] = 0.3 * torch.randn(d_out, rank, generator=generator)
     return tensors
+
+
+def write_tiny_vae(folder: Path, channels: int = 4, **changes: Any) -> AutoencoderTiny:
+    """A folder's tiny_vae/ with random weights; it fits a folder of this number of latent channels."""
+    torch.manual_seed(1)
+    vae = AutoencoderTiny(
+        **{
+            "encoder_block_out_channels": (4, 4),
+            "decoder_block_out_channels": (4, 4),
+            "num_encoder_blocks": (1, 1),
+            "num_decoder_blocks": (1, 1),
+            "latent_channels": channels,
+            **changes,
+        }
+    )
+    vae.save_pretrained(folder / "tiny_vae")
+    return vae
 
 
 def write_folder(folder: Path, kind: str = "sd15") -> Path:

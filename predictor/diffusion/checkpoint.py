@@ -12,13 +12,14 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 WEIGHTS = {
     "unet": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
+    "tiny_vae": "diffusion_pytorch_model",
     "text_encoder": "model",
 }
 
@@ -29,10 +30,13 @@ class UnsupportedCheckpoint(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The parts of one folder; `generation` is its generation.json, {} where it has none."""
+    """The parts of one folder; `generation` is its generation.json, {} where it has none, `tiny_vae` what is
+    in its folder of that name.
+    """
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
+    tiny_vae: AutoencoderTiny | None
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
     scheduler_class: str
@@ -53,6 +57,9 @@ def read_checkpoint(folder: Path, dtype: torch.dtype) -> Checkpoint:
     scheduler_config = _read_json(folder, "scheduler/scheduler_config.json")
     _judge_unet(unet_config, vae_config.get("latent_channels", 4), text_config.get("hidden_size", 512))
     _judge_scheduler(scheduler_config)
+    tiny = (folder / "tiny_vae").is_dir()
+    if tiny:
+        _judge_tiny_vae(_read_json(folder, "tiny_vae/config.json"), vae_config)
     if not (folder / "tokenizer").is_dir():
         raise UnsupportedCheckpoint(f"{folder} has no tokenizer/; save the folder with save_pretrained")
     for library in (diffusers.utils.logging, transformers.utils.logging):
@@ -61,6 +68,7 @@ def read_checkpoint(folder: Path, dtype: torch.dtype) -> Checkpoint:
     return Checkpoint(
         unet=_load(UNet2DConditionModel, folder, "unet", dtype),
         vae=_load(AutoencoderKL, folder, "vae", dtype),
+        tiny_vae=_load(AutoencoderTiny, folder, "tiny_vae", dtype) if tiny else None,
         text_encoder=_load(CLIPTextModel, folder, "text_encoder", dtype),
         tokenizer=_load_tokenizer(folder / "tokenizer"),
         scheduler_class=str(index["scheduler"][1]),
@@ -142,6 +150,20 @@ def _judge_scheduler(config: Mapping[str, Any]) -> None:
         raise UnsupportedCheckpoint(
             f"prediction_type {prediction!r} is not one of {', '.join(PREDICTION_TYPES)}"
         )
+
+
+def _judge_tiny_vae(config: Mapping[str, Any], vae_config: Mapping[str, Any]) -> None:
+    if (name := config.get("_class_name")) != "AutoencoderTiny":
+        raise UnsupportedCheckpoint(f"tiny_vae is a {name}; only AutoencoderTiny is served")
+    channels = config.get("latent_channels", 4), vae_config.get("latent_channels", 4)
+    factors = (
+        config.get("upsampling_scaling_factor", 2)
+        ** (len(config.get("num_decoder_blocks", (3, 3, 3, 1))) - 1),
+        2 ** (len(vae_config.get("block_out_channels", (64,))) - 1),
+    )
+    for what, (tiny, whole) in (("latent channels", channels), ("pixels a latent's side", factors)):
+        if tiny != whole:
+            raise UnsupportedCheckpoint(f"tiny_vae has {tiny} {what}, the VAE {whole}")
 
 
 def _load(part_class: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 
 PIXELS = 4 * 512 * 512  # decoded at once; the VAE's activations take the most memory of all
 
@@ -10,7 +10,7 @@ PIXELS = 4 * 512 * 512  # decoded at once; the VAE's activations take the most m
 class Decoder:
     """The decoding half of a VAE that lies on its device."""
 
-    def __init__(self, vae: AutoencoderKL, one_by_one: bool) -> None:
+    def __init__(self, vae: AutoencoderKL | AutoencoderTiny, one_by_one: bool) -> None:
         """one_by_one: so that a picture's bytes don't depend on the others."""
         self._vae = vae
         self._one_by_one = one_by_one

@@ -1,5 +1,7 @@
 """The UNet, each row of a call with its own LoRAs: latents become predictions, guided where a sample is.
 
+A call is of the whole UNet, or of its outer layers alone for samples that have what the inner ones gave.
+
 It doesn't know solvers, prompts or pictures.
 """
 
@@ -11,6 +13,7 @@ from diffusers import UNet2DConditionModel
 from predictor.diffusion.adapters import AdapterPool, Choice
 from predictor.diffusion.blocks import Blocks
 from predictor.diffusion.bucket import Buckets
+from predictor.diffusion.outer import OuterLayers
 from predictor.diffusion.sample import Sample
 
 
@@ -21,8 +24,14 @@ class Denoiser:
         """Takes over a UNet that lies on its device. fixed_rows: see Buckets; None: calls as they come."""
         self._unet = unet
         self._blocks = Blocks(unet)
+        self._outer = OuterLayers(unet)
         self.adapters = AdapterPool(unet, max_resident_loras)
         self._buckets = Buckets(self._compute, self.adapters.pages, fixed_rows) if fixed_rows else None
+
+    @property
+    def skips_inner_layers(self) -> bool:
+        """Whether samples may have the outer layers computed alone: not in fixed buckets."""
+        return self._outer.usable and self._buckets is None
 
     @property
     def padding_share(self) -> float:
@@ -37,7 +46,10 @@ class Denoiser:
         return self._blocks.project(states)
 
     def predict(self, samples: Sequence[Sample], latents: torch.Tensor) -> torch.Tensor:
-        """The guided model output [B, C, h, w] float32: one UNet row a sample, two where it's guided."""
+        """The guided model output [B, C, h, w] float32: one UNet row a sample, two where it's guided.
+
+        The samples are alike in `outer_only`.
+        """
         guided = [place for place, sample in enumerate(samples) if sample.negative_states is not None]
         rows = [(place, False) for place in range(len(samples))] + [(place, True) for place in guided]
         rows.sort(key=lambda row: samples[row[0]].row.loras)  # those of one mix stand side by side
@@ -50,12 +62,21 @@ class Denoiser:
             for place, negative in rows
         ]
         inputs = latents[[place for place, _ in rows]] * numbers[:, 1, None, None, None]
-        output = (self._buckets or self._compute)(
+        arguments = (
             inputs,
             numbers[:, 0],
             torch.stack(states),  # type: ignore[arg-type]
             [sample.row.loras for sample in own],
         )
+        if samples[0].outer_only:
+            inner = [samples[place].inner[negative] for place, negative in rows]
+            output = self._compute_outer(*arguments, torch.stack(inner))
+        else:
+            keeping = any(sample.row.inner_every > 1 for sample in samples)
+            self._outer.watch(keeping)
+            output = (self._buckets or self._compute)(*arguments)
+            if keeping:
+                self._keep_inner(samples, rows)
         number = {row: number for number, row in enumerate(rows)}
         prompted = output[[number[place, False] for place in range(len(samples))]]
         if guided:
@@ -63,6 +84,13 @@ class Denoiser:
             scale = torch.tensor([samples[place].row.guidance for place in guided], device=latents.device)
             prompted[guided] = unprompted + scale[:, None, None, None] * (prompted[guided] - unprompted)
         return prompted
+
+    def _keep_inner(self, samples: Sequence[Sample], rows: Sequence[tuple[int, bool]]) -> None:
+        """Gives samples, whose rows the call had, what they will use again; clones, lest they hold it all."""
+        inner = self._outer.take()
+        for number, (place, negative) in enumerate(rows):
+            if samples[place].row.inner_every > 1:
+                samples[place].inner[negative] = inner[number].clone()
 
     def _compute(
         self,
@@ -80,3 +108,19 @@ class Denoiser:
             return_dict=False,
         )[0]
         return output.float()
+
+    def _compute_outer(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        states: torch.Tensor,
+        choices: Sequence[Choice],
+        inner: torch.Tensor,
+    ) -> torch.Tensor:
+        self.adapters.select(choices)
+        return self._outer.forward(
+            latents.to(self._unet.dtype, memory_format=torch.channels_last),
+            timesteps,
+            states,
+            inner.contiguous(memory_format=torch.channels_last),
+        ).float()

@@ -38,6 +38,8 @@ class Diffuser:
     max_prompt_tokens: int  # without the start and end tokens
     max_steps: int  # the scheduler's training timesteps
     solvers: tuple[str, ...]
+    skips_inner_layers: bool  # rows may have `inner_every` > 1: not in fixed buckets, nor with every UNet
+    has_tiny_vae: bool  # rows may ask for it
 
     def __init__(
         self,
@@ -55,8 +57,14 @@ class Diffuser:
         )
         unet = checkpoint.unet.to(self._device, memory_format=torch.channels_last)
         self._denoiser = Denoiser(unet, max_resident_loras, fixed_rows)
+        self.skips_inner_layers = self._denoiser.skips_inner_layers
         vae = checkpoint.vae.to(self._device, memory_format=torch.channels_last)
         self._decoder = Decoder(vae, one_by_one=self._fixed)
+        self._tiny_decoder: Decoder | None = None
+        self.has_tiny_vae = checkpoint.tiny_vae is not None
+        if checkpoint.tiny_vae is not None:
+            tiny = checkpoint.tiny_vae.to(self._device, memory_format=torch.channels_last)
+            self._tiny_decoder = Decoder(tiny, one_by_one=self._fixed)
         try:
             self._solvers = Solvers(checkpoint.scheduler_class, checkpoint.scheduler_config)
         except UnsupportedSolver as error:
@@ -104,6 +112,10 @@ class Diffuser:
         for field, pixels in (("height", row.height), ("width", row.width)):
             if pixels < self.size_multiple or pixels % self.size_multiple:
                 raise InvalidInput(field, f"a multiple of {self.size_multiple}")
+        if row.inner_every > 1 and not self.skips_inner_layers:
+            raise InvalidInput("approximation", "this server can't use the UNet's inner layers again")
+        if row.tiny_vae and not self.has_tiny_vae:
+            raise InvalidInput("approximation", "this model has no tiny VAE")
         for name, _ in row.loras:
             if name not in self._denoiser.adapters.names:
                 raise UnknownModel(f"LoRA {name} is not loaded")
@@ -203,7 +215,8 @@ class Diffuser:
 
     @torch.inference_mode()
     def step(self, samples: Sequence[Sample]) -> list[Sample | ArithmeticError]:
-        """One denoising step of samples of one size, each at its own timestep, in one UNet call.
+        """One denoising step of samples of one size, alike in `outer_only`, in one UNet call, each at its own
+        timestep.
 
         Gives the samples back, or an error in place of one that the UNet's output is not finite for: on a GPU
         a step later, so that nobody waits for it. They change only when the whole step has succeeded, so a
@@ -227,14 +240,17 @@ class Diffuser:
 
     @torch.inference_mode()
     def decode(self, samples: Sequence[Sample]) -> list[np.ndarray | ArithmeticError]:
-        """The pictures of finished samples of one size: uint8 [height, width, 3], rounded as diffusers does.
+        """The pictures of finished samples of one size and one VAE: uint8 [height, width, 3], rounded as in
+        diffusers.
 
         In place of a picture whose latents aren't finite there is an error.
         """
         latents = torch.stack([sample.latents for sample in samples])
         finite = torch.isfinite(latents).flatten(1).all(1)
         latents[~finite] = 0
-        pictures: list[np.ndarray | ArithmeticError] = [*self._decoder.decode(latents)]
+        decoder = self._tiny_decoder if samples[0].row.tiny_vae else self._decoder
+        assert decoder is not None, "`check` has let the row pass"
+        pictures: list[np.ndarray | ArithmeticError] = [*decoder.decode(latents)]
         for place, good in enumerate(finite.tolist()):
             if not good:
                 pictures[place] = ArithmeticError(NOT_FINITE)

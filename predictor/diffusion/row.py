@@ -20,6 +20,9 @@ class Row:
     the bare base.
     `height` and `width` are pixels, multiples of the diffuser's `size_multiple`.
     `solver` is one of the diffuser's `solvers` ("ddim", "euler", …).
+    `inner_every`: the UNet's inner layers are computed at every so manieth step, the first among them, and
+    what they gave is used until the next; 1: at every step, which is exact.
+    `tiny_vae`: whether the model's tiny VAE decodes it.
     """
 
     prompt: str
@@ -31,3 +34,5 @@ class Row:
     height: int
     width: int
     solver: str
+    inner_every: int = 1
+    tiny_vae: bool = False

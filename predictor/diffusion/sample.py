@@ -4,7 +4,7 @@ It doesn't know the UNet, prompts' text or pictures.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -24,6 +24,8 @@ class Sample:
     call: the UNet calls done.
     noise: [C, h, w] float32, drawn for the call under way; one that failed uses it again.
     finite: whether the latest call came out as numbers, and this row's place in the answer.
+    inner: what the UNet's inner layers gave, [C, h, w] with the prompt (False) and with the negative one
+    (True); kept only where it is used again.
     """
 
     row: Row
@@ -35,11 +37,17 @@ class Sample:
     call: int = 0
     noise: torch.Tensor | None = None
     finite: tuple[Finite, int] | None = None
+    inner: dict[bool, torch.Tensor] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
         """Whether the latents are ready to decode."""
         return self.call == self.table.calls
+
+    @property
+    def outer_only(self) -> bool:
+        """Whether the next call computes the UNet's outer layers alone."""
+        return self.call % self.row.inner_every != 0
 
     @property
     def latents(self) -> torch.Tensor:

@@ -9,7 +9,7 @@ tensors.
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from predictor.engine.cost_model import CostModel, Line, Shape
@@ -23,7 +23,8 @@ class Place:
     """A row as the batch sees it; times in seconds on one clock.
 
     `width` is its UNet rows (two with guidance), `steps` are those it still has to take. `deadline` is when
-    its picture is of no use any more, maybe infinite.
+    its picture is of no use any more, maybe infinite. After `next_inner` steps, and then at every
+    `inner_every`th, it computes the whole UNet, else its outer layers alone.
     """
 
     shape: Shape
@@ -31,6 +32,8 @@ class Place:
     steps: int
     arrived: float
     deadline: float = math.inf
+    inner_every: int = 1
+    next_inner: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,34 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What is known of the two kinds of calls: steps by UNet rows, decoding by pictures."""
+    """What is known of the kinds of calls: steps by UNet rows, those of the outer layers alone apart, and
+    decoding by pictures.
+    """
 
     step: CostModel
     decode: CostModel
+    outer: CostModel = field(default_factory=CostModel)
+
+    def stepping(self, rows: Sequence[Place], turns: int, copies: int = 1) -> float:
+        """Seconds of so many turns of rows of one shape, and of copies of them.
+
+        At each turn those that compute the whole UNet share one call, the others another. Rows began at
+        different times: either call is counted for as many turns as may need it at most.
+        """
+        line, width = self.step.line(rows[0].shape), copies * sum(row.width for row in rows)
+        if all(row.inner_every == 1 for row in rows):
+            return turns * line(width)
+        # before their first call nothing is known of the outer layers but that they take less
+        outer = self.outer.line(rows[0].shape) if self.outer.lines else line
+        whole = [len(range(row.next_inner, turns, row.inner_every)) for row in rows]
+        whole_width = copies * sum(row.width * count for row, count in zip(rows, whole, strict=True))
+        needing, sparing = copies * sum(whole), copies * (turns * len(rows) - sum(whole))
+        return (
+            line.a * whole_width
+            + line.b * min(turns, needing)
+            + outer.a * (turns * width - whole_width)
+            + outer.b * min(turns, sparing)
+        )
 
 
 class Verdict(Enum):
@@ -95,17 +122,14 @@ def judge(row: Place, batch: Sequence[Place], costs: Costs, limits: BatchLimits,
 
 def round_seconds(batch: Iterable[Place], costs: Costs) -> float:
     """How long it takes until every row is one step further: one call for each shape."""
-    widths: dict[Shape, int] = {}
-    for place in batch:
-        widths[place.shape] = widths.get(place.shape, 0) + place.width
-    return sum(costs.step.seconds(shape, width) for shape, width in widths.items())
+    return sum(_mean_turn(rows, costs) for rows in _by_shape(batch).values())
 
 
 def row_seconds(row: Place, costs: Costs, max_batch_size: int) -> float:
     """The time of the device that a row takes when the batch is as full as it may be and pays."""
     step, decode = costs.step.line(row.shape), costs.decode.line(row.shape)
     rows = min(max_batch_size, _paying_rows(step, row.width))
-    return (row.steps * step(rows * row.width) + decode(rows)) / rows
+    return (costs.stepping([row], row.steps, rows) + decode(rows)) / rows
 
 
 def _done(row: Place, batch: Sequence[Place], costs: Costs, now: float) -> float:
@@ -115,9 +139,10 @@ def _done(row: Place, batch: Sequence[Place], costs: Costs, now: float) -> float
     batch's order, so those behind the row's own have one turn less before it ends: a row that can keep its
     deadline is not taken for late between two turns.
     """
-    shapes = list(dict.fromkeys(place.shape for place in batch))
-    turns = {shape: row.steps - (place > shapes.index(row.shape)) for place, shape in enumerate(shapes)}
-    stepping = sum(turns[shape] * costs.step.seconds(shape, _width(batch, shape)) for shape in shapes)
+    shapes = _by_shape(batch)
+    order = list(shapes)
+    turns = {shape: row.steps - (place > order.index(row.shape)) for place, shape in enumerate(order)}
+    stepping = sum(costs.stepping(rows, turns[shape]) for shape, rows in shapes.items())
     decoding = sum(
         costs.decode.seconds(other.shape, 1) for other in batch if other.steps <= turns[other.shape]
     )
@@ -142,6 +167,20 @@ def _pays(row: Place, batch: Sequence[Place], costs: Costs) -> bool:
     """Whether the row adds throughput. Each shape is a batch of its own: its first row always does."""
     width = _width(batch, row.shape)
     return width < _paying_rows(costs.step.line(row.shape), row.width) * row.width
+
+
+def _mean_turn(rows: Sequence[Place], costs: Costs) -> float:
+    """Seconds of one turn of rows of one shape."""
+    turns = max(row.steps for row in rows)
+    return costs.stepping(rows, turns) / turns
+
+
+def _by_shape(batch: Iterable[Place]) -> dict[Shape, list[Place]]:
+    """The rows of each shape, the shapes in the batch's order."""
+    shapes: dict[Shape, list[Place]] = {}
+    for place in batch:
+        shapes.setdefault(place.shape, []).append(place)
+    return shapes
 
 
 def _width(batch: Iterable[Place], shape: Shape) -> int:

@@ -7,6 +7,7 @@ joins says admission; it doesn't know requests' ways in, nor how anything is com
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -51,10 +52,11 @@ class Batch:
             CallKind.BEGIN, diffuser.begin, lambda rows: (_shape(rows[0]), len(rows))
         )
         self._step: Call[Sample, Sample] = Call(CallKind.STEP, diffuser.step, _step_size)
-        self._decode: Call[Sample, np.ndarray] = Call(
-            CallKind.DECODE, diffuser.decode, lambda samples: (_shape(samples[0].row), len(samples))
-        )
-        self.costs = Costs(step=self._step.costs, decode=self._decode.costs)
+        self._decode: Call[Sample, np.ndarray] = Call(CallKind.DECODE, diffuser.decode, _decode_size)
+        # The same for approximated rows, whose price is another.
+        self._outer_step: Call[Sample, Sample] = Call(CallKind.STEP, diffuser.step, _step_size)
+        self._tiny_decode: Call[Sample, np.ndarray] = Call(CallKind.DECODE, diffuser.decode, _decode_size)
+        self.costs = Costs(self._step.costs, self._decode.costs, self._outer_step.costs)
         self._jobs: dict[Row, Job] = {}  # all of them, from the moment they leave the queue
         self._active: list[Job] = []  # those to be stepped, the size whose turn it is in front
         self._finished: list[Job] = []  # those to be decoded
@@ -117,13 +119,21 @@ class Batch:
         self.drop_unwanted()
 
     async def step(self) -> None:
-        """One step for the rows of the size whose turn it is."""
+        """One step for the rows of the size whose turn it is: a call of the whole UNet, and one of its outer
+        blocks alone for rows that need no more.
+        """
         if not self._active:
             return
         shape = _shape(self._active[0].row)
-        turn = [job for job in self._active if _shape(job.row) == shape]
-        samples = await self._worker.each(self._step, [job.begun for job in turn])
+        whole = [job for job in self._active if _shape(job.row) == shape and not job.begun.outer_only]
+        outer = [job for job in self._active if _shape(job.row) == shape and job.begun.outer_only]
+        samples: list[Sample | Exception] = []
+        for call, jobs in ((self._step, whole), (self._outer_step, outer)):
+            if jobs:
+                stepped = await self._worker.each(call, [job.begun for job in jobs])
+                samples += stepped
         now = self._stepped[shape] = self._clock()
+        turn = whole + outer
         self._active = [job for job in self._active if job not in turn]
         for job, sample in zip(turn, samples, strict=True):
             if isinstance(sample, Exception):
@@ -136,10 +146,11 @@ class Batch:
         """Delivers the pictures of rows that have taken their last step."""
         self.drop_unwanted()
         done, self._finished = self._finished, []
-        if done:
-            pictures = await self._worker.each(self._decode, [job.begun for job in done])
-            for job, picture in zip(done, pictures, strict=True):
-                self._end(job, picture)
+        for call, tiny in ((self._decode, False), (self._tiny_decode, True)):
+            if jobs := [job for job in done if job.row.tiny_vae == tiny]:
+                pictures = await self._worker.each(call, [job.begun for job in jobs])
+                for job, picture in zip(jobs, pictures, strict=True):
+                    self._end(job, picture)
 
     def clear(self) -> None:
         """Forgets all rows."""
@@ -175,9 +186,13 @@ class Batch:
             if isinstance(sample, Exception):  # it fails alike when it is drawn
                 return
             await self._worker.each(self._step, [sample])
+            if sample.outer_only and not sample.finished:
+                self.costs.outer.doubt(shape)
+                await self._worker.each(self._outer_step, [sample])
             ticket = queue.head(self._clock())
             if ticket is not None and ticket.row == row and self._is_hopeless(ticket):
                 self.costs.decode.doubt(shape)
+                sample.row = replace(row, tiny_vae=False)  # every picture is counted as one of the whole VAE
                 await self._worker.each(self._decode, [sample])
 
     def _choose(self, queue: RowQueue) -> list[Job]:
@@ -224,6 +239,10 @@ def _prompts(row: Row) -> tuple[str, str]:
 
 def _step_size(samples: Sequence[Sample]) -> tuple[Shape, int]:
     return _shape(samples[0].row), sum(unet_rows(sample.row) for sample in samples)
+
+
+def _decode_size(samples: Sequence[Sample]) -> tuple[Shape, int]:
+    return _shape(samples[0].row), len(samples)
 
 
 def _answer(error: Exception) -> ServingError:

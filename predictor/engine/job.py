@@ -61,12 +61,15 @@ class Job:
     def place(self) -> Place:
         """What admission needs to know of it: of those who wait, the most impatient one counts."""
         waiting = [ticket.request for ticket in self.tickets if ticket.wanted]
-        left = self.row.steps if self.sample is None else self.sample.table.calls - self.sample.call
+        call, calls = (
+            (0, self.row.steps) if self.sample is None else (self.sample.call, self.sample.table.calls)
+        )
         return place(
             self.row,
-            left,
+            calls - call,
             min((request.arrived for request in waiting), default=math.inf),
             min((request.deadline for request in waiting), default=math.inf),
+            call,
         )
 
     def deliver(self, picture: np.ndarray, now: float) -> None:
@@ -81,9 +84,10 @@ class Job:
             ticket.request.fail(error)
 
 
-def place(row: Row, steps: int, arrived: float, deadline: float) -> Place:
-    """A row with so many steps left as admission sees it."""
-    return Place((row.height, row.width), unet_rows(row), steps, arrived, deadline)
+def place(row: Row, steps: int, arrived: float, deadline: float, taken: int = 0) -> Place:
+    """A row with so many steps left, and so many taken, as admission sees it."""
+    every = row.inner_every
+    return Place((row.height, row.width), unet_rows(row), steps, arrived, deadline, every, -taken % every)
 
 
 def unet_rows(row: Row) -> int:

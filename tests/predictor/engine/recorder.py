@@ -42,6 +42,10 @@ class Sample:
     def finished(self) -> bool:
         return self.call == self.row.steps
 
+    @property
+    def outer_only(self) -> bool:
+        return self.call % self.row.inner_every != 0
+
 
 @dataclass
 class Recorder:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings
@@ -21,10 +22,10 @@ SMALL, LARGE = (64, 64), (128, 64)
 FREE = Line(0.0, 0.0)
 
 
-def costs(step: Line, decode: Line = FREE) -> Costs:
+def costs(step: Line, decode: Line = FREE, outer: Line = FREE) -> Costs:
     """Known exactly, of both shapes: the large one takes twice as long."""
     found = Costs(CostModel(), CostModel())
-    for model, line in ((found.step, step), (found.decode, decode)):
+    for model, line in ((found.step, step), (found.decode, decode), (found.outer, outer)):
         for rows in (1, 2) * 6:
             model.observe(SMALL, rows, line(rows))
             model.observe(LARGE, rows, 2 * line(rows))
@@ -52,6 +53,12 @@ rows = st.builds(
     width=st.integers(1, 2),
     arrived=st.floats(-5, 0),
     deadline=st.one_of(st.just(math.inf), st.floats(0, 60)),
+)
+approximated = st.builds(
+    lambda row, every, phase: replace(row, inner_every=every, next_inner=phase % every),
+    rows,
+    st.integers(1, 4),
+    st.integers(0, 3),
 )
 
 
@@ -103,13 +110,21 @@ def test_every_size_is_a_batch_of_its_own():
     assert judge(row(shape=LARGE), [row(), row(shape=LARGE)], known, limits, 0.0) is Verdict.WAIT
 
 
+def needs_inner(place: Place, taken: int) -> bool:
+    return (taken - place.next_inner) % place.inner_every == 0
+
+
 def seconds_to(picture: int, batch: list[Place], known: Costs) -> float:
     """Until a row's picture is there: sizes take turns, all stay, each picture is decoded alone."""
     now, left = 0.0, [place.steps for place in batch]
     while True:
         for shape in dict.fromkeys(place.shape for place in batch):
             turn = [number for number, place in enumerate(batch) if place.shape == shape]
-            now += known.step.seconds(shape, sum(batch[number].width for number in turn))
+            whole = [
+                number for number in turn if needs_inner(batch[number], batch[number].steps - left[number])
+            ]
+            now += known.step.seconds(shape, sum(batch[number].width for number in whole))
+            now += known.outer.seconds(shape, sum(batch[number].width for number in set(turn) - set(whole)))
             for number in turn:
                 left[number] -= 1
                 now += known.decode.seconds(shape, 1) if left[number] == 0 else 0.0
@@ -118,9 +133,9 @@ def seconds_to(picture: int, batch: list[Place], known: Costs) -> float:
 
 
 @settings(deadline=None)
-@given(a=positive, b=positive, batch=st.lists(rows, min_size=1, max_size=6), one=rows)
+@given(a=positive, b=positive, batch=st.lists(approximated, min_size=1, max_size=6), one=approximated)
 def test_no_row_costs_another_its_deadline(a, b, batch, one):
-    known = costs(Line(a, b), Line(b, a))
+    known = costs(Line(a, b), Line(b, a), Line(a / 4, b / 3))
     assume(judge(one, batch, known, BatchLimits(8), 0.0) is Verdict.JOIN)
     grown = [*batch, one]
     for number, place in enumerate(grown):
@@ -167,3 +182,35 @@ def test_a_batch_does_not_grow_beyond_the_memory():
 def test_a_row_takes_its_part_of_a_full_batch(most, wanted):
     known = costs(Line(0.1, 0.2), Line(0.1, 0.3))
     assert row_seconds(row(), known, most) == pytest.approx(wanted)
+
+
+@settings(deadline=None)
+@given(a=positive, b=positive, mates=st.lists(approximated, min_size=1, max_size=6), turns=st.integers(0, 20))
+def test_steps_of_the_outer_layers_alone_are_never_counted_too_low(a, b, mates, turns):
+    known = costs(Line(a, b), outer=Line(a / 4, b / 3))
+    mates = [replace(mate, shape=SMALL) for mate in mates]
+    taken = 0.0
+    for turn in range(turns):
+        whole = sum(mate.width for mate in mates if needs_inner(mate, turn))
+        taken += known.step.seconds(SMALL, whole)
+        taken += known.outer.seconds(SMALL, sum(mate.width for mate in mates) - whole)
+    counted = known.stepping(mates, turns)
+    assert counted >= taken * (1 - 1e-9)
+    if len({(mate.inner_every, mate.next_inner) for mate in mates}) == 1 and len(mates) == 1:
+        assert counted == pytest.approx(taken)
+    assert known.stepping(mates, turns) <= 2 * turns * known.step.line(SMALL)(
+        sum(mate.width for mate in mates)
+    ) * (1 + 1e-9)
+
+
+def test_until_the_outer_layers_were_alone_once_they_cost_what_the_whole_does():
+    known = costs(Line(0.1, 0.2))
+    unknown = Costs(known.step, known.decode)
+    one = row(inner_every=2)
+    assert unknown.stepping([one], 10) == pytest.approx(10 * 0.3)
+    unknown.outer.observe(SMALL, 1, 0.1)
+    assert unknown.stepping([one], 10) == pytest.approx(5 * 0.3 + 5 * 0.1)
+    assert row_seconds(one, unknown, 1) == pytest.approx(5 * 0.3 + 5 * 0.1)
+    late = row(inner_every=2, deadline=2.5)
+    assert judge(late, [], unknown, BatchLimits(8), 0.0) is Verdict.JOIN
+    assert judge(replace(late, inner_every=1), [], unknown, BatchLimits(8), 0.0) is Verdict.HOPELESS

@@ -20,6 +20,7 @@ from predictor.errors import DeadlineExceeded
 from tests.predictor.engine.recorder import Sample, make_row
 
 DECODE = Line(0.02, 0.03)
+OUTER = Line(0.002, 0.004)
 
 
 @dataclass
@@ -27,12 +28,14 @@ class World:
     """A clock, and a diffuser whose calls move it: exactly t(B) for every step and every decoding."""
 
     step_line: Line
+    outer_line: Line = OUTER
     now: float = 0.0
     encoded: set[str] = field(default_factory=set)
     batches: list[list[int]] = field(default_factory=list)
     begun: list[tuple[float, int]] = field(default_factory=list)
     ended: dict[int, float] = field(default_factory=dict)
     encodings: list[int] = field(default_factory=list)
+    decoded: list[list[int]] = field(default_factory=list)
 
     def clock(self) -> float:
         return self.now
@@ -55,7 +58,9 @@ class World:
 
     def step(self, samples):
         width = sum(2 if sample.row.guidance > 1 else 1 for sample in samples)
-        self.now += self.seconds(self.step_line, samples[0].row, width)
+        [outer_only] = {sample.outer_only for sample in samples}
+        line = self.outer_line if outer_only else self.step_line
+        self.now += self.seconds(line, samples[0].row, width)
         self.batches.append([sample.row.seed for sample in samples])
         for sample in samples:
             sample.call += 1
@@ -64,6 +69,8 @@ class World:
     def decode(self, samples):
         for size in {sample.row.height for sample in samples}:
             assert size == samples[0].row.height
+        assert len({sample.row.tiny_vae for sample in samples}) == 1
+        self.decoded.append([sample.row.seed for sample in samples])
         self.now += self.seconds(DECODE, samples[0].row, len(samples))
         for sample in samples:
             self.ended[sample.row.seed] = self.now
@@ -88,6 +95,7 @@ async def simulate(world, asked, limits, *, slow=(1.0, 1.0)):
     for size in (16, 32):
         for rows in (1, 2) * 6:
             batch.costs.step.observe((size, size), rows, slow[0] * world.step_line(rows) * size / 16)
+            batch.costs.outer.observe((size, size), rows, slow[0] * world.outer_line(rows) * size / 16)
             batch.costs.decode.observe((size, size), rows, slow[1] * DECODE(rows) * size / 16)
     coming = sorted(asked, key=lambda one: one[0])
     requests = []
@@ -117,7 +125,11 @@ async def simulate(world, asked, limits, *, slow=(1.0, 1.0)):
 asked = st.lists(
     st.tuples(
         st.floats(0, 20),  # arrival
-        st.lists(st.tuples(st.integers(1, 12), st.sampled_from([1.0, 2.0])), min_size=1, max_size=3),
+        st.lists(
+            st.tuples(st.integers(1, 12), st.sampled_from([1.0, 2.0]), st.integers(1, 3)),
+            min_size=1,
+            max_size=3,
+        ),
         st.sampled_from([16, 16, 32]),
         st.sampled_from("ab"),
         st.integers(-1, 1),
@@ -135,8 +147,15 @@ def made(asked):
         (
             arrived,
             [
-                make_row(seed=next(numbers), steps=steps, guidance=guidance, height=size, width=size)
-                for steps, guidance in rows
+                make_row(
+                    seed=next(numbers),
+                    steps=steps,
+                    guidance=guidance,
+                    height=size,
+                    width=size,
+                    inner_every=every,
+                )
+                for steps, guidance, every in rows
             ],
             Terms(timeout, priority, tenant),
         )
@@ -145,9 +164,9 @@ def made(asked):
 
 
 def is_trial(world, request, row):
-    """Whether it was refused, after one step that told that this was right."""
+    """Whether it was refused, after one step of each kind that told that this was right."""
     refused = not request.reply.cancelled() and isinstance(request.reply.exception(), DeadlineExceeded)
-    return refused and sum(batch.count(row.seed) for batch in world.batches) == 1
+    return refused and sum(batch.count(row.seed) for batch in world.batches) <= min(2, row.inner_every)
 
 
 @settings(deadline=None)
@@ -225,6 +244,37 @@ def test_an_idle_engine_unlearns_the_costs_of_a_slow_moment(line, slow, asked):
     for request in asyncio.run(simulate(world, requests, BatchLimits(4), slow=slow)):
         assert request.reply.done()
         assert request.reply.result()[0, 0, 0, 0] == request.rows[0].seed
+
+
+def test_the_outer_layers_costs_of_a_slow_moment_are_unlearned_too():
+    world = World(Line(0.1, 0.2), Line(0.01, 0.02))
+    row = make_row(steps=10, guidance=1.0, inner_every=5)
+    timeout = 1.05 * (3 * 0.3 + 9 * 0.03 + 2 * DECODE(1))
+    [request] = asyncio.run(
+        simulate(world, [(50.0, [row], Terms(timeout))], BatchLimits(4), slow=(100.0, 1.0))
+    )
+    assert request.reply.result()[0, 0, 0, 0] == row.seed
+
+
+def test_a_slow_moments_price_of_pictures_is_unlearned_by_a_row_of_the_tiny_vae():
+    world = World(Line(0.1, 0.2))
+    row = make_row(steps=2, guidance=1.0, tiny_vae=True)
+    request = (50.0, [row], Terms(1.05 * (3 * 0.3 + 2 * DECODE(1))))
+    [request] = asyncio.run(simulate(world, [request], BatchLimits(4), slow=(1.0, 100.0)))
+    assert request.reply.result()[0, 0, 0, 0] == row.seed
+    assert len(world.decoded) == 2
+
+
+def test_rows_of_one_turn_are_one_call_for_each_kind():
+    """They began at different steps, so that the inner layers are due for some and not for others."""
+    world = World(Line(0.1, 0.1))
+    asked = [
+        (0.0, [make_row(seed=0, steps=6, inner_every=3), make_row(seed=1, steps=6)], Terms()),
+        (0.01, [make_row(seed=2, steps=3, inner_every=2)], Terms()),
+    ]
+    asyncio.run(simulate(world, asked, BatchLimits(4)))
+    calls = [sorted(batch) for batch in world.batches]
+    assert calls == [[0, 1], [1, 2], [0], [1], [0, 2], [0, 1, 2], [1], [0], [1], [0]]
 
 
 @settings(deadline=None, max_examples=30)
@@ -309,6 +359,16 @@ def test_a_row_leaves_within_one_step_once_nobody_wants_it():
             request.reply.cancel()
         batch.drop_unwanted()
         assert (batch.active, len(batch)) == (0, 0)
+
+    asyncio.run(main())
+
+
+def test_pictures_of_the_tiny_vae_are_decoded_apart_and_teach_nothing_of_the_other():
+    async def main() -> None:
+        world = World(Line(0.1, 0.1))
+        asked = [(0.0, [make_row(seed=seed, steps=2, tiny_vae=seed > 1) for seed in range(4)], Terms())]
+        await simulate(world, asked, BatchLimits(8))
+        assert world.decoded == [[0, 1], [2, 3]]
 
     asyncio.run(main())
 

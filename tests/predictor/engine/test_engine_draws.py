@@ -25,6 +25,10 @@ def test_concurrent_requests_get_the_pictures_they_get_alone(tiny_folders):
     requests = [
         [make_row(seed=1), make_row(seed=2, prompt="dog", solver="dpmpp_2m", steps=5)],
         [make_row(seed=3, loras=(("a@1", 1.0),), guidance=1.0)],
+        [
+            make_row(seed=5, loras=(("a@1", 1.0),), steps=5, inner_every=2),
+            make_row(seed=6, steps=4, inner_every=3),
+        ],
         [make_row(seed=4, loras=(("a@1", 0.5),), height=24), make_row(seed=4, height=24)],
     ]
 
