@@ -6,13 +6,14 @@ Turns picture requests into the engine's rows. It doesn't know protocols.
 import asyncio
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.contract import Limits, PictureRequest, read_mix, write_mix
+from predictor.approximations import Approximation
+from predictor.contract import EXACT, Label, Limits, PictureRequest, read_mix, write_mix
 from predictor.diffusion.diffuser import Diffuser
 from predictor.diffusion.row import Row
 from predictor.engine.course import Course
@@ -33,6 +34,7 @@ class Drawn:
     rows: list[Row]
     loras: list[str]
     """What drew each picture: "name@version", a mix of such with weights, or "none"."""
+    approximations: list[Label]
 
     @property
     def seeds(self) -> list[int]:
@@ -54,16 +56,20 @@ class EngineBackend:
         diffuser: Diffuser,
         engine: Engine,
         looks: LiveLooks,
+        approximations: Mapping[str, Approximation],
         limits: Limits,
         ledger: Ledger,
         *,
         request_timeout: float,
     ) -> None:
-        """`ledger` hears of every request that gets as far as the engine."""
+        """approximations: those that the limits allow, by name. `ledger` hears of every request that gets
+        as far as the engine.
+        """
         self.limits = limits
         self._diffuser = diffuser
         self._engine = engine
         self._live = looks
+        self._approximations = approximations
         self._request_timeout = request_timeout
         self._ledger = ledger
         self._watching: asyncio.Task[None] | None = None
@@ -135,7 +141,8 @@ class EngineBackend:
             raise
         finally:
             self._ledger.ended(Outcome(model, loras, courses, ending, self._engine.clock()))
-        return Drawn(images, rows, loras)
+        labels = [self._approximations[picture.approximation or EXACT].label for picture in exact]
+        return Drawn(images, rows, loras, labels)
 
     def statistics(self, model: str) -> dict[str, object]:
         """What has been asked for under a name, and how the engine is."""
@@ -163,7 +170,8 @@ class EngineBackend:
         defaults = self._diffuser.defaults
         height, width = self._diffuser.native_size
         weights = [(version, weight * picture.lora_scale) for version, weight in read_mix(picture.lora)]
-        return Row(
+        approximation = self._approximations[picture.approximation or EXACT]
+        row = Row(
             prompt=picture.prompt,
             negative_prompt=picture.negative_prompt,
             seed=picture.seed,
@@ -174,3 +182,4 @@ class EngineBackend:
             width=width if picture.width is None else picture.width,
             solver=defaults.solver if picture.solver is None else picture.solver,
         )
+        return replace(row, **approximation.changes)

@@ -73,9 +73,8 @@ class DiffusionModel(Model):
         tenant = contract.tenant(headers)
         if isinstance(payload, InferRequest):
             rows = contract.with_key(contract.read_tensors(payload, limits.max_rows), headers)
-            job = Job(
-                contract.check_pictures(rows, limits), payload, contract.requested_outputs(payload), tenant
-            )
+            pictures = contract.check_pictures(rows, limits)
+            job = Job(pictures, payload, contract.requested_outputs(payload, pictures), tenant)
         else:
             rows = contract.with_key(contract.read_instances(payload, limits.max_rows), headers)
             job = Job(contract.check_pictures(rows, limits), None, (), tenant)
@@ -102,7 +101,9 @@ class DiffusionModel(Model):
         """Put the pictures into the protocol's reply."""
         job, drawn = result
         if job.request is None:
-            return await asyncio.to_thread(contract.predictions, drawn.images, drawn.seeds, drawn.loras)
+            return await asyncio.to_thread(
+                contract.predictions, drawn.images, drawn.seeds, drawn.loras, drawn.approximations
+            )
         return contract.infer_response(
             model_name=job.request.model_name,
             model_version=drawn.version,
@@ -110,5 +111,6 @@ class DiffusionModel(Model):
             images=drawn.images,
             seeds=drawn.seeds,
             loras=drawn.loras,
+            approximations=drawn.approximations,
             outputs=job.outputs,
         )

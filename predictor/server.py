@@ -8,6 +8,7 @@ import torch
 from prometheus_client import REGISTRY
 
 from predictor import __version__, contract
+from predictor.approximations import read_approximations
 from predictor.backend import EngineBackend
 from predictor.contract import MAX_TIMEOUT, PRIORITIES, Limits
 from predictor.cpus import cpu_quota
@@ -71,6 +72,7 @@ def build_server(settings: Settings) -> Server:
                 looks.leave_out(version, error)
             except UnusableLook:
                 raise error from None
+    approximations = read_approximations(settings.base_dir, diffuser)
     native = max(diffuser.native_size)
     limits = Limits(
         max_rows=settings.max_rows,
@@ -80,6 +82,7 @@ def build_server(settings: Settings) -> Server:
         max_size=max(native, settings.max_size or 2 * native),
         size_multiple=diffuser.size_multiple,
         solvers=diffuser.solvers,
+        approximations=tuple(approximations),
     )
     ledger = Ledger()
     engine = Engine(
@@ -100,6 +103,7 @@ def build_server(settings: Settings) -> Server:
         diffuser,
         engine,
         looks,
+        approximations,
         limits,
         ledger,
         request_timeout=settings.request_timeout,
@@ -118,6 +122,7 @@ def describe(limits: Limits) -> Api:
         "height": f"{limits.min_size} to {limits.max_size} in steps of {limits.size_multiple}",
         "width": f"{limits.min_size} to {limits.max_size} in steps of {limits.size_multiple}",
         "solver": ", ".join(limits.solvers),
+        "approximation": ", ".join(limits.approximations),
         "timeout": f"more than 0, at most {MAX_TIMEOUT:g}",
         "priority": "{} to {}".format(*PRIORITIES),
     }
@@ -153,7 +158,7 @@ def describe(limits: Limits) -> Api:
         predict_description="Draw one picture for each instance: a prompt, or an object with these fields; "
         f"`parameters` hold for all instances.\n\n{table}\n\nEach prediction is `{{"
         '"image": {"b64": raw pixels, "shape": [height, width, 3], "datatype": "UINT8"}, '
-        '"seed": …, "lora": …}`.',
+        '"seed": …, "lora": …}`, and its `approximation` where one was used.',
         predict_example={"instances": [{"prompt": "a red apple", "seed": 7}, "a happy cat"]},
         stats=PredictorStats,
     )

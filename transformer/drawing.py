@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import orjson
 from kserve import InferRequest, InferResponse
 from numpy.typing import NDArray
 
-from predictor.contract import version_label
+from predictor.contract import EXACTLY, Label, version_label
 from predictor.errors import InvalidInput, UpstreamError
 from transformer.request import Wish
 from transformer.studio import English
@@ -40,12 +41,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """What the predictor drew for a job: uint8 [N, H, W, 3], and by which seeds and LoRAs."""
+    """What the predictor drew for a job: uint8 [N, H, W, 3], by which seeds and LoRAs, and how nearly."""
 
     job: Job
     pixels: NDArray[np.uint8]
     seeds: Sequence[int]
     loras: Sequence[str]
+    approximations: Sequence[Label]
     model_version: str
     drawn: float
     """When the pixels were here, by `time.monotonic`."""
@@ -67,13 +69,26 @@ def read_drawing(job: Job, response: InferResponse) -> Drawing:
         image, seed, lora = (response.get_output_by_name(name) for name in ("image", "seed", "lora"))
         pixels = image.as_numpy()
         seeds = [int(value) for value in seed.as_numpy()]
-        loras = [value.decode() if isinstance(value, bytes) else str(value) for value in lora.as_numpy()]
+        loras = [_text(value) for value in lora.as_numpy()]
+        label = response.get_output_by_name("approximation")  # there where one was asked for
+        labels = [EXACTLY] * count if label is None else list(map(_read_label, label.as_numpy()))
     except (AttributeError, ValueError, TypeError, OverflowError) as error:
         raise UpstreamError("the predictor's answer cannot be read") from error
     right_shape = pixels.ndim == 4 and pixels.shape[0] == count and pixels.shape[3] == 3 and pixels.size > 0
-    if pixels.dtype != np.uint8 or not right_shape or len(seeds) != count or len(loras) != count:
+    if pixels.dtype != np.uint8 or not right_shape or {len(seeds), len(loras), len(labels)} != {count}:
         raise UpstreamError("the predictor's answer is not what was asked for")
-    return Drawing(job, pixels, seeds, loras, response.model_version or "", time.monotonic())
+    return Drawing(job, pixels, seeds, loras, labels, response.model_version or "", time.monotonic())
+
+
+def _read_label(text: bytes | str) -> Label:
+    label = orjson.loads(text)
+    if not isinstance(label, dict) or not isinstance(label.get("name"), str):
+        raise ValueError("no label")
+    return label
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _label(lora: str) -> str:

@@ -13,7 +13,9 @@ from kserve import InferRequest, InferResponse, Model
 from starlette.responses import Response
 
 from predictor.contract import (
+    EXACTLY,
     MAX_TIMEOUT,
+    Label,
     binary_outputs,
     infer_request,
     read_instances,
@@ -28,7 +30,7 @@ from transformer.drawing import Drawing, Job, read_drawing
 from transformer.pictures import MEDIA_TYPES, Finish, Provenance
 from transformer.reply import OUTPUTS, Picture, infer_response, picture_headers, predictions
 from transformer.request import FIELDS, NotAcceptable, Wish, accepted_formats, read_wishes
-from transformer.studio import Studio
+from transformer.studio import English, Studio
 
 
 class EmojiModel(Model):
@@ -58,15 +60,17 @@ class EmojiModel(Model):
         tenant(headers)  # one that can't be passed on is refused, lest its rows be another's
         if isinstance(payload, InferRequest):
             rows = with_key(read_tensors(payload, settings.max_rows, FIELDS), headers)
-            outputs = requested_outputs(payload, OUTPUTS)
             base64 = not payload.from_grpc and "image" not in binary_outputs(payload, ["image"])
             formats = () if payload.from_grpc else accepted_formats(headers.get("accept", ""))
             reply: Literal["v1", "v2", "picture"] = "picture" if formats else "v2"
             request_id = payload.id
         else:
             rows = with_key(read_instances(payload, settings.max_rows, FIELDS), headers)
-            outputs, base64, formats, reply, request_id = (), False, (), "v1", None
+            base64, formats, reply, request_id = False, (), "v1", None
         wishes = read_wishes(rows, settings, default_format=formats[0] if formats else "png")
+        outputs: tuple[str, ...] = ()
+        if isinstance(payload, InferRequest):
+            outputs = requested_outputs(payload, [wish.picture for wish in wishes], OUTPUTS)
         if reply == "picture":
             _check_picture(wishes, formats)
 
@@ -130,9 +134,16 @@ class EmojiModel(Model):
                 language=words.language,
                 translation_backend=words.backend,
                 unknown_words=words.unknown_words,
+                approximation=label,
             )
-            for file, wish, words, seed, lora in zip(
-                files, job.wishes, job.english, result.seeds, result.loras, strict=True
+            for file, wish, words, seed, lora, label in zip(
+                files,
+                job.wishes,
+                job.english,
+                result.seeds,
+                result.loras,
+                result.approximations,
+                strict=True,
             )
         ]
         self.done(result)
@@ -159,10 +170,10 @@ class EmojiModel(Model):
                 words.prompt,
                 lora,
                 seed,
-                {"source_prompt": wish.picture.prompt} if words.backend != "none" else {},
+                _extra(wish, words, label),
             )
-            for wish, words, lora, seed in zip(
-                job.wishes, job.english, drawing.loras, drawing.seeds, strict=True
+            for wish, words, lora, seed, label in zip(
+                job.wishes, job.english, drawing.loras, drawing.seeds, drawing.approximations, strict=True
             )
         ]
         return await self._studio.encode(drawing.pixels, finishes, origins)
@@ -192,6 +203,12 @@ class EmojiModel(Model):
     def get_output_types(self) -> list[dict[str, object]]:
         """The outputs, for the model's metadata."""
         return [field.metadata for field in OUTPUTS]
+
+
+def _extra(wish: Wish, words: English, approximation: Label) -> dict[str, str]:
+    """What a picture's own metadata say beside prompt, model and seed."""
+    extra = {"source_prompt": wish.picture.prompt} if words.backend != "none" else {}
+    return extra if approximation == EXACTLY else extra | {"approximation": str(approximation["name"])}
 
 
 def _check_picture(wishes: Sequence[Wish], formats: Sequence[str]) -> None:

@@ -12,7 +12,8 @@ from urllib.parse import quote
 import numpy as np
 from kserve import InferOutput, InferResponse
 
-from predictor.contract import Field
+from predictor.contract import APPROXIMATION, EXACTLY, Field, Label
+from predictor.contract import OUTPUTS as DRAWN
 
 OUTPUTS = (
     Field("image", "BYTES", (-1,), "the picture's file: base64 text in JSON, its bytes in raw tensors"),
@@ -22,6 +23,7 @@ OUTPUTS = (
     Field("language", "BYTES", (-1,), "of the prompt as it came: ko or en"),
     Field("translation_backend", "BYTES", (-1,), "glossary, seq2seq, or none where the prompt was English"),
     Field("unknown_words", "BYTES", (-1,), "a JSON list of the words that could not be translated"),
+    *(field for field in DRAWN if field.name == APPROXIMATION),
 )
 
 
@@ -37,6 +39,7 @@ class Picture:
     language: str
     translation_backend: str
     unknown_words: tuple[str, ...]
+    approximation: Label
 
 
 def infer_response(
@@ -56,6 +59,7 @@ def infer_response(
         "language": [picture.language.encode() for picture in pictures],
         "translation_backend": [picture.translation_backend.encode() for picture in pictures],
         "unknown_words": [_json(picture.unknown_words).encode() for picture in pictures],
+        "approximation": [_json(picture.approximation).encode() for picture in pictures],
     }
     arrays: dict[str, np.ndarray] = {name: np.array(values, np.object_) for name, values in texts.items()}
     arrays["seed"] = np.array([picture.seed for picture in pictures], np.int64)
@@ -85,6 +89,7 @@ def predictions(pictures: Sequence[Picture]) -> dict[str, list[dict[str, object]
                     "backend": picture.translation_backend,
                     "unknown_words": list(picture.unknown_words),
                 },
+                **({} if picture.approximation == EXACTLY else {"approximation": picture.approximation}),
             }
             for picture in pictures
         ]
@@ -96,7 +101,7 @@ def picture_headers(picture: Picture) -> dict[str, str]:
 
     Texts are percent-encoded UTF-8, since a header holds neither Korean nor line breaks.
     """
-    return {
+    headers = {
         "Emoji-Prompt": quote(picture.prompt, safe=" ,'"),
         "Emoji-Seed": str(picture.seed),
         "Emoji-Lora": quote(picture.lora, safe="@"),
@@ -104,7 +109,10 @@ def picture_headers(picture: Picture) -> dict[str, str]:
         "Emoji-Translation-Backend": picture.translation_backend,
         "Emoji-Unknown-Words": quote(_json(picture.unknown_words), safe=""),
     }
+    if picture.approximation != EXACTLY:
+        headers["Emoji-Approximation"] = quote(_json(picture.approximation), safe=' ,:{}"')
+    return headers
 
 
-def _json(words: Sequence[str]) -> str:
-    return json.dumps(list(words), ensure_ascii=False)
+def _json(value: Sequence[str] | Label) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -58,8 +58,8 @@ def describe(routers: tuple[APIRouter, ...]) -> Api:
         "raw bytes, and `Inference-Header-Content-Length` is the length of the JSON.\n\n"
         "With `Accept: image/png`, `image/webp` or `image/jpeg` the reply to one prompt is the picture "
         "itself; the rest is in the headers `Emoji-Prompt`, `Emoji-Seed`, `Emoji-Lora`, `Emoji-Language`, "
-        "`Emoji-Translation-Backend` and `Emoji-Unknown-Words` (percent-encoded UTF-8). Several prompts get "
-        "406 then.",
+        "`Emoji-Translation-Backend`, `Emoji-Unknown-Words` and, where one was used, `Emoji-Approximation` "
+        "(percent-encoded UTF-8). Several prompts get 406 then.",
         infer_example={
             "inputs": [
                 {

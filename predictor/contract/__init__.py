@@ -11,7 +11,16 @@ from predictor.contract.body import (
     encode_body,
     parse_json,
 )
-from predictor.contract.fields import INPUTS, NO_LORA, OUTPUTS, Field, Value
+from predictor.contract.fields import (
+    APPROXIMATION,
+    EXACT,
+    FEW_STEPS,
+    INPUTS,
+    NO_LORA,
+    OUTPUTS,
+    Field,
+    Value,
+)
 from predictor.contract.mix import MIX, Mix, read_mix, version_label, write_mix
 from predictor.contract.pictures import MAX_TIMEOUT, PRIORITIES, Limits, PictureRequest, check_pictures
 from predictor.contract.request import (
@@ -23,9 +32,13 @@ from predictor.contract.request import (
     tenant,
     with_key,
 )
-from predictor.contract.response import infer_response, predictions
+from predictor.contract.response import EXACTLY, Label, infer_response, predictions
 
 __all__ = [
+    "APPROXIMATION",
+    "EXACT",
+    "EXACTLY",
+    "FEW_STEPS",
     "INPUTS",
     "MAX_TIMEOUT",
     "MIX",
@@ -35,6 +48,7 @@ __all__ = [
     "TENANT_HEADER",
     "Field",
     "InferBody",
+    "Label",
     "Limits",
     "Mix",
     "PictureRequest",

@@ -11,6 +11,15 @@ Value = str | int | float
 NO_LORA = "none"
 """The value of `lora` that asks for, and reports, the plain base model."""
 
+EXACT = "none"
+"""The value of `approximation` that asks for, and reports, the exact picture."""
+
+APPROXIMATION = "approximation"
+"""The name of the input, and of the output that comes unasked only where one was used."""
+
+FEW_STEPS = "few-steps"
+"""The approximation that chooses the steps and the solver."""
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -44,6 +53,12 @@ INPUTS = (
     ),
     Field("solver", "BYTES", (-1,), "the sampling method"),
     Field(
+        APPROXIMATION,
+        "BYTES",
+        (-1,),
+        "none (default), block-cache:2, block-cache:3, few-steps, tiny-vae: nearly the same picture sooner",
+    ),
+    Field(
         "sticky_key",
         "BYTES",
         (-1,),
@@ -58,4 +73,10 @@ OUTPUTS = (
     Field("image", "UINT8", (-1, -1, -1, 3), "raw pixels [N, height, width, RGB]"),
     Field("seed", "INT64", (-1,), "the seed each picture was drawn with"),
     Field("lora", "BYTES", (-1,), "name@version of the LoRA that drew it, a weighted mix of such, or none"),
+    Field(
+        APPROXIMATION,
+        "BYTES",
+        (-1,),
+        "JSON: the approximation and the quality measured with it; comes unasked only where one was used",
+    ),
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from predictor.contract.fields import Value
+from predictor.contract.fields import EXACT, FEW_STEPS, Value
 from predictor.contract.mix import read_mix
 from predictor.errors import InvalidInput
 
@@ -34,6 +34,8 @@ class Limits:
     max_size: int = 1024
     size_multiple: int = 8
     solvers: tuple[str, ...] = ()
+    """Empty: any, where somebody else checks it; so too of the next."""
+    approximations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,15 @@ class PictureRequest:
     width: int | None = None
     lora: str = ""
     solver: str | None = None
+    approximation: str | None = None
     sticky_key: str | None = None
     timeout: float | None = None
     priority: int | None = None
+
+    @property
+    def approximated(self) -> bool:
+        """Whether it may be another picture than the exact one."""
+        return self.approximation not in (None, EXACT)
 
 
 def check_pictures(rows: Sequence[Mapping[str, Value]], limits: Limits) -> list[PictureRequest]:
@@ -100,6 +108,13 @@ def _check(picture: PictureRequest, limits: Limits) -> None:
     _check_range("priority", picture.priority, *PRIORITIES)
     if picture.solver is not None and limits.solvers and picture.solver not in limits.solvers:
         raise InvalidInput("solver", f"must be one of {', '.join(limits.solvers)}")
+    chosen = picture.approximation
+    if chosen is not None and limits.approximations and chosen not in limits.approximations:
+        raise InvalidInput("approximation", f"must be one of {', '.join(limits.approximations)}")
+    if chosen == FEW_STEPS and (picture.num_inference_steps, picture.solver) != (None, None):
+        raise InvalidInput(
+            "approximation", f"{FEW_STEPS} chooses num_inference_steps and solver: leave both out with it"
+        )
 
 
 def _check_range(name: str, value: float | None, low: float, high: float) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from kserve import InferInput, InferRequest
 from kserve.protocol.infer_type import InferParameter
 
-from predictor.contract.fields import INPUTS, OUTPUTS, Field, Value
+from predictor.contract.fields import APPROXIMATION, INPUTS, OUTPUTS, Field, Value
 from predictor.contract.pictures import PictureRequest
 from predictor.contract.tensor import NUMPY, count_rows, quote, read_scalar, read_tensor
 from predictor.errors import InvalidInput
@@ -110,8 +110,11 @@ def tenant(headers: Mapping[str, str] | None) -> str:
     return name
 
 
-def requested_outputs(request: InferRequest, fields: Sequence[Field] = OUTPUTS) -> tuple[str, ...]:
-    """The names of the outputs the caller wants, in its order; all of them if it names none.
+def requested_outputs(
+    request: InferRequest, pictures: Sequence[PictureRequest], fields: Sequence[Field] = OUTPUTS
+) -> tuple[str, ...]:
+    """The names of the outputs the caller wants, in its order; if it names none, all that say something of
+    these pictures.
 
     Raises:
         InvalidInput: an output of that name does not exist, or is named twice.
@@ -123,6 +126,8 @@ def requested_outputs(request: InferRequest, fields: Sequence[Field] = OUTPUTS) 
             raise InvalidInput("outputs", f"unknown output {quote(name)}; known: {', '.join(known)}")
         if wanted.count(name) > 1:
             raise InvalidInput("outputs", f"{name} is named twice")
+    if not any(picture.approximated for picture in pictures):
+        known.remove(APPROXIMATION)
     return tuple(wanted or known)
 
 

@@ -4,12 +4,20 @@ The pixels stay raw: base64 of the bytes in v1, a tensor in v2. Pictures' file f
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 from kserve import InferOutput, InferResponse
 from numpy.typing import NDArray
+
+from predictor.contract.fields import EXACT
+
+Label = Mapping[str, object]
+"""What is said of a picture's approximation: at least its `name`."""
+
+EXACTLY: Label = {"name": EXACT}
 
 
 def infer_response(
@@ -21,6 +29,7 @@ def infer_response(
     seeds: Sequence[int],
     loras: Sequence[str],
     outputs: Sequence[str],
+    approximations: Sequence[Label] | None = None,
 ) -> InferResponse:
     """The reply to a v2 request.
 
@@ -32,11 +41,16 @@ def infer_response(
         seeds: N seeds.
         loras: N names "name@version".
         outputs: which outputs to send, in this order.
+        approximations: N labels; None: all are exact.
     """
     arrays: dict[str, tuple[str, NDArray[Any]]] = {
         "image": ("UINT8", images),
         "seed": ("INT64", np.array(seeds, dtype=np.int64)),
         "lora": ("BYTES", np.array([lora.encode() for lora in loras], dtype=np.object_)),
+        "approximation": (
+            "BYTES",
+            np.array(list(map(orjson.dumps, approximations or [EXACTLY] * len(seeds))), dtype=np.object_),
+        ),
     }
     return InferResponse(
         response_id=response_id,
@@ -50,9 +64,12 @@ def infer_response(
 
 
 def predictions(
-    images: NDArray[np.uint8], seeds: Sequence[int], loras: Sequence[str]
+    images: NDArray[np.uint8], seeds: Sequence[int], loras: Sequence[str], approximations: Sequence[Label]
 ) -> dict[str, list[dict[str, object]]]:
-    """The reply to a v1 request; each picture is base64 of its raw pixels [height, width, 3]."""
+    """The reply to a v1 request; each picture is base64 of its raw pixels [height, width, 3].
+
+    One that was approximated has its label.
+    """
     return {
         "predictions": [
             {
@@ -63,7 +80,8 @@ def predictions(
                 },
                 "seed": seed,
                 "lora": lora,
+                **({"approximation": label} if label != EXACTLY else {}),
             }
-            for image, seed, lora in zip(images, seeds, loras, strict=True)
+            for image, seed, lora, label in zip(images, seeds, loras, approximations, strict=True)
         ]
     }

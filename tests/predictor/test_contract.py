@@ -12,6 +12,7 @@ from kserve import InferInput, InferRequest, InferResponse
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.contract import (
+    EXACTLY,
     INPUTS,
     Field,
     Limits,
@@ -336,7 +337,7 @@ def test_a_grpc_reply_is_raw() -> None:
 
 def test_predictions_hold_raw_pixels_in_base64() -> None:
     images = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
-    first, second = predictions(images, [1, 2], ["a@1", "none"])["predictions"]
+    first, second = predictions(images, [1, 2], ["a@1", "none"], [EXACTLY] * 2)["predictions"]
     assert (first["seed"], first["lora"], second["lora"]) == (1, "a@1", "none")
     picture: Any = second["image"]
     pixels = np.frombuffer(base64.b64decode(picture["b64"]), picture["datatype"].lower())
@@ -348,11 +349,54 @@ def test_requested_outputs_keep_their_order_and_must_exist() -> None:
         body = {"inputs": [], "outputs": [{"name": name} for name in names]}
         return decode_body(orjson.dumps(body), None, "emoji")
 
-    assert requested_outputs(ask("lora", "image")) == ("lora", "image")
-    assert requested_outputs(ask()) == ("image", "seed", "lora")
+    pictures = [PictureRequest("a"), PictureRequest("b", approximation="none")]
+    assert requested_outputs(ask("lora", "image"), pictures) == ("lora", "image")
+    assert requested_outputs(ask(), pictures) == ("image", "seed", "lora")
+    assert requested_outputs(ask("approximation"), pictures) == ("approximation",)
+    pictures.append(PictureRequest("c", approximation="few-steps"))
+    assert requested_outputs(ask("lora", "image"), pictures) == ("lora", "image")
+    assert requested_outputs(ask(), pictures) == ("image", "seed", "lora", "approximation")
     for names in (("pixels",), ("image", "image")):
         with pytest.raises(InvalidInput, match=r"^outputs: "):
-            requested_outputs(ask(*names))
+            requested_outputs(ask(*names), pictures)
+
+
+LABEL = {"name": "few-steps", "quality": {"right_emoji": 0.9}}
+
+
+def test_an_approximation_is_labelled_and_an_exact_picture_is_not() -> None:
+    images = np.zeros((2, 4, 5, 3), np.uint8)
+    exact, approximate = predictions(images, [1, 2], ["a@1", "a@1"], [EXACTLY, LABEL])["predictions"]
+    assert "approximation" not in exact
+    assert approximate["approximation"] == LABEL
+    reply = infer_response(
+        model_name="emoji",
+        model_version="1",
+        response_id="r",
+        images=images,
+        seeds=[1, 2],
+        loras=["a@1"] * 2,
+        approximations=[EXACTLY, LABEL],
+        outputs=("approximation",),
+    )
+    assert [orjson.loads(text) for text in reply.outputs[0].data] == [{"name": "none"}, LABEL]
+
+
+def test_which_approximations_there_are_depends_on_the_server() -> None:
+    def check(**fields: Any) -> PictureRequest:
+        limits = Limits(solvers=("ddim",), approximations=("none", "block-cache:2", "few-steps"))
+        return check_pictures([{"prompt": "a", **fields}], limits)[0]
+
+    assert not check().approximated
+    assert not check(approximation="none", num_inference_steps=3).approximated
+    assert check(approximation="block-cache:2", num_inference_steps=3, solver="ddim").approximated
+    assert check(approximation="few-steps", guidance_scale=2.0).approximated
+    for wrong in ("", "block-cache", "block-cache:1", "None"):
+        with pytest.raises(InvalidInput, match=r"^approximation: .*none, block-cache:2, few-steps$"):
+            check(approximation=wrong)
+    for chosen in ({"num_inference_steps": 3}, {"solver": "ddim"}):
+        with pytest.raises(InvalidInput, match=r"^approximation: few-steps chooses"):
+            check(approximation="few-steps", **chosen)
 
 
 def test_an_output_decides_for_itself_whether_it_is_binary() -> None:
@@ -435,7 +479,7 @@ bodies = st.fixed_dictionaries(
 def serve_v2(body: bytes, json_length: str | None) -> None:
     request = decode_body(body, json_length, "emoji")
     check_pictures(read_tensors(request, 4), LIMITS)
-    binary_outputs(request, list(requested_outputs(request)))
+    binary_outputs(request, list(requested_outputs(request, [])))
 
 
 @given(bodies, st.binary(max_size=8), st.none() | st.text(max_size=3) | st.integers(0, 300).map(str))

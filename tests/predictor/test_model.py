@@ -11,6 +11,7 @@ import pytest
 from kserve import InferInput, InferRequest
 from prometheus_client import CollectorRegistry
 
+from predictor.approximations import read_approximations
 from predictor.backend import EngineBackend
 from predictor.contract import Limits, PictureRequest
 from predictor.diffusion.diffuser import Diffuser
@@ -64,6 +65,7 @@ def serve(diffuser: Diffuser, store: Store) -> Callable[..., Any]:
                 diffuser,
                 engine,
                 looks,
+                read_approximations(store.root, diffuser),
                 limits,
                 ledger or Ledger(CollectorRegistry()),
                 request_timeout=request_timeout,
@@ -305,7 +307,9 @@ def test_the_repository_knows_the_names_of_now(serve: Callable[..., Any], store:
 def test_without_loras_there_is_one_model(diffuser: Diffuser, tmp_path: Path) -> None:
     engine = Engine(diffuser, max_batch_size=2, max_queue_rows=4)
     looks = LiveLooks(Store(tmp_path / "none"), None, tmp_path / "routes.json")
-    backend = EngineBackend(diffuser, engine, looks, Limits(), Ledger(CollectorRegistry()), request_timeout=1)
+    ledger = Ledger(CollectorRegistry())
+    approximations = read_approximations(tmp_path, diffuser)
+    backend = EngineBackend(diffuser, engine, looks, approximations, Limits(), ledger, request_timeout=1)
     repository = LookRepository(backend, log_prompts=False)
     assert list(repository.get_models()) == ["emoji"]
     assert [repository.get_model(name) for name in ("emoji@1", "emoji@", "notoemoji")] == [None] * 3

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from starlette.responses import Response
 
 from predictor.contract import INPUTS, infer_response, read_tensors
 from predictor.errors import InvalidInput, ServingError, UpstreamError
-from transformer.drawing import Drawing, Job
+from transformer.drawing import Drawing, Job, read_drawing
 from transformer.metrics import Metrics
 from transformer.model import EmojiModel
 from transformer.reply import OUTPUTS
@@ -238,7 +239,7 @@ def test_the_reply_says_where_each_picture_comes_from(model: EmojiModel) -> None
     job = prepare(model, v2(["뷁뷁 사과", "an apple"], seed=[1, 2]))
     reply: InferResponse = reply_to(model, job)
     values = {output.name: output.as_numpy().tolist() for output in reply.outputs}
-    assert values.keys() == {field.name for field in OUTPUTS}
+    assert values.keys() == {field.name for field in OUTPUTS} - {"approximation"}
     assert (reply.id, reply.model_name, reply.model_version) == ("the-id", "notoemoji", "2")
     assert (values["prompt"], values["seed"]) == ([b"apple", b"an apple"], [1, 2])
     assert values["lora"] == [b"notoemoji@2"] * 2
@@ -249,6 +250,55 @@ def test_the_reply_says_where_each_picture_comes_from(model: EmojiModel) -> None
     assert unknown[1] == []
     picture = Image.open(io.BytesIO(base64.b64decode(values["image"][0])))
     assert (picture.format, picture.size) == ("PNG", (8, 8))
+
+
+LABEL = {"name": "block-cache:2", "quality": {"right_emoji": 0.9}}
+
+
+def test_an_approximation_is_passed_on_and_its_label_comes_back(model: EmojiModel) -> None:
+    given = [{"name": "none"}, LABEL]
+    answer = {"approximations": given, "outputs": ["image", "seed", "lora", "approximation"]}
+    job = prepare(model, v2(["a", "b"], approximation=["none", "block-cache:2"], seed=[1, 2]))
+    assert [row["approximation"] for row in rows_sent(job)] == ["none", "block-cache:2"]
+    labels = reply_to(model, job, **answer).get_output_by_name("approximation").as_numpy()
+    assert list(map(json.loads, labels)) == given
+
+    wanted = {"approximation": "block-cache:2", "metadata": True}
+    job = prepare(model, {"instances": [{"prompt": "a", "approximation": "none"}, "b"], "parameters": wanted})
+    exact, approximate = reply_to(model, job, **answer)["predictions"]
+    assert "approximation" not in exact
+    assert approximate["approximation"] == LABEL
+    for prediction, name in ((exact, None), (approximate, "block-cache:2")):
+        file = Image.open(io.BytesIO(base64.b64decode(prediction["image"]["b64"])))
+        assert file.info.get("approximation") == name
+
+    job = prepare(model, v2(["b"], {"approximation": "block-cache:2"}), {"accept": "image/png"})
+    reply: Response = reply_to(model, job, **{**answer, "approximations": [LABEL]})
+    assert json.loads(unquote(reply.headers["emoji-approximation"])) == LABEL
+
+
+def test_an_exact_picture_may_be_asked_whether_it_is(model: EmojiModel) -> None:
+    request = v2(["a"])
+    request.request_outputs = [RequestedOutput("approximation")]
+    (output,) = reply_to(model, prepare(model, request)).outputs
+    assert list(map(json.loads, output.as_numpy())) == [{"name": "none"}]
+
+
+@pytest.mark.parametrize("label", [b"", b"[]", b"{}", b'{"name": 1}', b"\xff"])
+def test_a_label_that_is_none_is_the_predictors_fault(model: EmojiModel, label: bytes) -> None:
+    job = prepare(model, v2(["a"], {"approximation": "block-cache:2"}))
+    response = infer_response(
+        model_name="x",
+        model_version="2",
+        response_id="x",
+        images=np.zeros((1, 8, 8, 3), np.uint8),
+        seeds=[1],
+        loras=["notoemoji@2"],
+        outputs=["image", "seed", "lora", "approximation"],
+    )
+    response.outputs[-1].data = np.array([label], dtype=np.object_)
+    with pytest.raises(UpstreamError):
+        read_drawing(job, InferResponse.from_grpc(response.to_grpc()))
 
 
 def test_outputs_may_be_chosen(model: EmojiModel) -> None:

@@ -1,6 +1,7 @@
 """Transformer and predictor together, with a tiny untrained Stable Diffusion of the true architecture."""
 
 import io
+import json
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -53,6 +54,15 @@ def test_a_korean_sentence_becomes_a_picture(tiny_folders: dict[str, Path], tmp_
         mix = draw(lora="notoemoji:0.7+openmoji:0.3", metadata=True)
         assert unquote(mix.headers["emoji-lora"]) == "notoemoji@1:0.7+openmoji@1:0.3"
         assert "notoemoji@1:0.7+openmoji@1:0.3" in Image.open(io.BytesIO(mix.content)).info.values()
+        near = draw(approximation="block-cache:2", num_inference_steps=6, metadata=True)
+        label = {"name": "block-cache:2", "quality": "not measured"}
+        assert json.loads(unquote(near.headers["emoji-approximation"])) == label
+        assert Image.open(io.BytesIO(near.content)).info["approximation"] == "block-cache:2"
+        assert near.content != draw(num_inference_steps=6, metadata=True).content
+        assert "emoji-approximation" not in draw(approximation="none").headers
+        wrong = draw(approximation="tiny-vae")
+        assert wrong.status_code == 400
+        assert wrong.json()["error"] == "approximation: must be one of none, block-cache:2, block-cache:3"
         assert Image.open(io.BytesIO(draw(size=100, background="transparent").content)).size == (100, 100)
 
         refused = draw(num_inference_steps=1000)

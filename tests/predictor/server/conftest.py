@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.predictor.server.asking import LONG
+from tests.predictor.server.asking import LONG, MEASURED
 from tests.predictor.serving import Predictor, running, write_store
+from weights.base import read_base
 
 
 @pytest.fixture(scope="package")
@@ -17,6 +18,12 @@ def model_dir(tiny_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFa
     shutil.copytree(tiny_folders["emoji"], root / "base")
     generation = {"num_inference_steps": 2, "guidance_scale": 2.0, "solver": "ddim"}
     (root / "base" / "generation.json").write_text(json.dumps(generation), encoding="utf-8")
+    approximations = {
+        "few_steps": {"num_inference_steps": 3, "solver": "euler"},
+        "base": read_base(root / "base").sha256,
+        "quality": {"block-cache:2": MEASURED},
+    }
+    (root / "base" / "approximations.json").write_text(json.dumps(approximations), encoding="utf-8")
     write_store(root / "loras", root / "base")
     return root
 

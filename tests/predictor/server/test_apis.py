@@ -67,6 +67,7 @@ def test_metadata_names_every_tensor_and_version(server: Predictor, path: str, v
         ("width", "INT32", [-1]),
         ("lora", "BYTES", [-1]),
         ("solver", "BYTES", [-1]),
+        ("approximation", "BYTES", [-1]),
         ("sticky_key", "BYTES", [-1]),
         ("timeout", "FP32", [-1]),
         ("priority", "INT32", [-1]),
@@ -75,6 +76,7 @@ def test_metadata_names_every_tensor_and_version(server: Predictor, path: str, v
         ("image", "UINT8", [-1, -1, -1, 3]),
         ("seed", "INT64", [-1]),
         ("lora", "BYTES", [-1]),
+        ("approximation", "BYTES", [-1]),
     ]
     name, _, version = path.partition("/versions/")
     over_grpc = server.grpc.ModelMetadata(pb.ModelMetadataRequest(name=name, version=version))
