@@ -73,15 +73,14 @@ def test_the_engine_is_the_same_under_every_name(server: Predictor) -> None:
     assert (after["queue"], after["active_rows"]) == ({"rows": 0, "age_ns": 0, "work_ns": 0}, 0)
     assert {(cost["kind"], cost["height"]) for cost in after["costs"]} >= {("step", 16), ("decode", 16)}
     assert after["loras"]["served"] >= 3
-    drawing = server.grpc.ModelInfer.future(message("a", "b", steps=LONG))
-    server.wait_for_rows(2, 0)
-    waiting = server.grpc.ModelInfer.future(message("c", steps=LONG))
-    server.wait_for_rows(2, 1)
+    # the server's batch holds two; whether the second joins the first is the engine's choice
+    drawing = server.grpc.ModelInfer.future(message("a", "b", "c", steps=LONG))
+    server.wait_until(lambda: server.gauge("emoji_active_rows") >= 1)
     now = stats(server, "emoji")["engine"]
-    assert (now["active_rows"], now["queue"]["rows"]) == (2, 1)
+    assert 1 <= now["active_rows"] <= 2
+    assert now["active_rows"] + now["queue"]["rows"] == 3
     assert now["queue"]["age_ns"] > 0
-    for call in (drawing, waiting):
-        call.cancel()
+    drawing.cancel()
     server.wait_for_rows(0, 0)
 
 
