@@ -120,7 +120,7 @@ class Batch:
 
     async def step(self) -> None:
         """One step for the rows of the size whose turn it is: a call of the whole UNet, and one of its outer
-        blocks alone for rows that need no more.
+        layers alone for rows that need no more.
         """
         if not self._active:
             return
