@@ -68,6 +68,9 @@ class ApiServer:
             }
         )
 
+    def leases(self):
+        return self.simulated.store.list("Lease")
+
     def _run_controllers(self):
         while not self._stop.is_set():
             for controller in self.controllers:
