@@ -1,53 +1,34 @@
 """The client, against a real HTTP server in another thread."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import pytest
 
 from benchmarks.client import ERRORS, Client
+from tests.benchmarks.http_server import Handler, serving
 
 
-class Handler(BaseHTTPRequestHandler):
+class Echo(Handler):
     """Answers with what it was sent; on a certain path, by hanging up."""
 
-    protocol_version = "HTTP/1.1"
+    def get(self) -> None:
+        self.server.connections.add(self.client_address)
+        self.answer(404 if self.path == "/nothing" else 200)
 
-    def do_GET(self) -> None:
-        self.answer(404 if self.path == "/nothing" else 200, b"")
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
+    def post(self, content: object) -> None:
         if self.path == "/hang-up":
             self.close_connection = True
             return
-        self.answer(200, body)
-
-    def answer(self, status: int, body: bytes) -> None:
         self.server.connections.add(self.client_address)
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+        self.answer(200, content)
 
 
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        server.connections = set()
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Echo, connections=set()) as server:
+        yield server
 
 
 def test_all_requests_of_a_client_go_over_one_connection(server: ThreadingHTTPServer) -> None:

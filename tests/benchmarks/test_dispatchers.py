@@ -1,11 +1,11 @@
 """How BentoML's dispatchers are trained, against a server that notes what it is asked."""
 
-import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,42 +13,28 @@ from benchmarks.dispatchers import train
 from benchmarks.jobs import Job
 from benchmarks.process import ProcessFailed
 from benchmarks.server import Command, Server
+from tests.benchmarks.http_server import Handler, serving
 
 KINDS = [Job("a red apple", 0, steps, 2.0, "notoemoji@1") for steps in (8, 50)]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Dispatchers(Handler):
     """Answers a path's third request, and those after it, once there are two of them."""
 
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+    def post(self, content: Any) -> None:
         with self.server.lock:
-            self.server.asked.append((self.path, body["jobs"][0]["steps"]))
+            self.server.asked.append((self.path, content["jobs"][0]["steps"]))
             number = Counter(path for path, _ in self.server.asked)[self.path]
         if number > 2:
             self.server.pair.wait(60)
-        self.send_response(self.server.status)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+        self.answer(self.server.status)
 
 
 @pytest.fixture
 def http() -> Iterator[ThreadingHTTPServer]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.lock, server.asked, server.pair = threading.Lock(), [], threading.Barrier(2)
-        server.status = 200
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    state = {"lock": threading.Lock(), "asked": [], "pair": threading.Barrier(2), "status": 200}
+    with serving(Dispatchers, **state) as server:
+        yield server
 
 
 @pytest.fixture

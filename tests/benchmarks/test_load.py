@@ -1,12 +1,11 @@
 """The load, against a real HTTP server in another thread."""
 
 import base64
-import json
 import math
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from http.server import ThreadingHTTPServer
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,57 +13,35 @@ import pytest
 from benchmarks.dialect import DIALECTS
 from benchmarks.jobs import Job
 from benchmarks.load import Plan, Replies, run
+from tests.benchmarks.http_server import Handler, serving
 
 PIXELS = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 PICTURE = {"b64": base64.b64encode(PIXELS.tobytes()).decode(), "shape": [2, 2, 3]}
 FAILING_SEED = 13
 
 
-class Handler(BaseHTTPRequestHandler):
+class Peer(Handler):
     """Answers as the plain diffusers peer does; a certain seed fails."""
 
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
+    def get(self) -> None:
         self.answer(200, "ok")
 
-    def do_POST(self) -> None:
-        job = json.loads(self.rfile.read(int(self.headers["content-length"])))
+    def post(self, job: Any) -> None:
         with self.server.lock:
             self.server.asked.append(job)
             self.server.under_way += 1
             self.server.most = max(self.server.most, self.server.under_way)
-        if not self.server.sequential:
+        if self.server.together:
             self.server.together.wait()
         with self.server.lock:
             self.server.under_way -= 1
         self.answer(500 if job["seed"] == FAILING_SEED else 200, PICTURE)
 
-    def answer(self, status: int, content: object) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
 
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@contextmanager
-def serving(together: int = 0) -> Iterator[ThreadingHTTPServer]:
+def peer(together: int = 0) -> AbstractContextManager[ThreadingHTTPServer]:
     """A server that answers at once, or holds its replies until `together` requests are there."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        server.lock, server.asked, server.under_way, server.most = threading.Lock(), [], 0, 0
-        server.sequential, server.together = not together, threading.Barrier(together or 1)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    barrier = threading.Barrier(together) if together else None
+    return serving(Peer, lock=threading.Lock(), asked=[], under_way=0, most=0, together=barrier)
 
 
 def jobs(*seeds: int) -> list[Job]:
@@ -78,7 +55,7 @@ def sent(server: ThreadingHTTPServer, seeds: list[int], due: list[float], **opti
 
 def test_nothing_waits_for_an_earlier_reply() -> None:
     """The server answers only once all four are there."""
-    with serving(together=4) as server:
+    with peer(together=4) as server:
         replies = sent(server, [1, 2, 3, 4], [0.0, 0.01, 0.01, 0.02])
     assert replies.failures == []
     assert [outcome.due for outcome in replies.outcomes] == [0.0, 0.01, 0.01, 0.02]
@@ -88,7 +65,7 @@ def test_nothing_waits_for_an_earlier_reply() -> None:
 
 
 def test_one_after_the_other() -> None:
-    with serving() as server:
+    with peer() as server:
         replies = sent(server, [1, 2, 3], [0.0] * 3, sequential=True)
         assert server.most == 1
     assert [job["seed"] for job in server.asked] == [1, 2, 3]
@@ -97,14 +74,14 @@ def test_one_after_the_other() -> None:
 
 
 def test_a_failure_is_an_outcome_without_an_end() -> None:
-    with serving() as server:
+    with peer() as server:
         replies = sent(server, [1, FAILING_SEED], [0.0, 0.0])
     assert replies.failures == ["500"]
     assert [math.isinf(outcome.latency) for outcome in replies.outcomes] == [False, True]
 
 
 def test_a_server_that_is_gone_fails_jobs_and_health_checks() -> None:
-    with serving() as server:
+    with peer() as server:
         pass
     replies = sent(server, [1, 2], [0.0, 0.2], watch_health=True)
     assert replies.failures[:2] == ["ConnectionRefusedError"] * 2
@@ -113,7 +90,7 @@ def test_a_server_that_is_gone_fails_jobs_and_health_checks() -> None:
 
 
 def test_health_is_watched_meanwhile() -> None:
-    with serving() as server:
+    with peer() as server:
         replies = sent(server, [1, 2], [0.0, 0.2], watch_health=True)
     assert replies.health
     assert all(seconds > 0 for seconds in replies.health)
