@@ -1,4 +1,4 @@
-"""A real HTTP server in another thread, for a client under test; a test says what it answers by a `Handler`."""
+"""A real HTTP server in another thread, for a client under test; a `Handler` says what it answers."""
 
 import json
 import threading

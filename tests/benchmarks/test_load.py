@@ -26,16 +26,16 @@ class Peer(Handler):
     def get(self) -> None:
         self.answer(200, "ok")
 
-    def post(self, job: Any) -> None:
+    def post(self, content: Any) -> None:
         with self.server.lock:
-            self.server.asked.append(job)
+            self.server.asked.append(content)
             self.server.under_way += 1
             self.server.most = max(self.server.most, self.server.under_way)
         if self.server.together:
             self.server.together.wait()
         with self.server.lock:
             self.server.under_way -= 1
-        self.answer(500 if job["seed"] == FAILING_SEED else 200, PICTURE)
+        self.answer(500 if content["seed"] == FAILING_SEED else 200, PICTURE)
 
 
 def peer(together: int = 0) -> AbstractContextManager[ThreadingHTTPServer]:
