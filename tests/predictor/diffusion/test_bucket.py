@@ -13,6 +13,7 @@ from predictor.diffusion.bucket import Buckets, _calls, _padded
 from predictor.diffusion.diffuser import Diffuser
 from predictor.diffusion.row import Row
 from predictor.diffusion.sample import Sample
+from tests.predictor.diffusion.drawing import alone
 from tests.tiny_models import make_lora
 
 RANKS = {"a@1": 2, "b@1": 3, "c@1": 12}
@@ -45,13 +46,6 @@ def random_row(random: Random, diffuser: Diffuser, seed: int) -> Row:
 def finished(diffuser: Diffuser, sample: Sample) -> tuple[bytes, bytes]:
     [picture] = diffuser.decode([sample])
     return sample.latents.numpy().tobytes(), picture.tobytes()
-
-
-def alone(diffuser: Diffuser, row: Row) -> Sample:
-    [sample] = diffuser.begin([row])
-    while not sample.finished:
-        diffuser.step([sample])
-    return sample
 
 
 def together(diffuser: Diffuser, rows: list[Row], batches: int, random: Random):

@@ -1,8 +1,5 @@
 """Inner blocks that are used again: against the whole UNet, alone and in any company."""
 
-from collections.abc import Callable
-from functools import cache
-
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -11,40 +8,11 @@ from hypothesis import strategies as st
 
 from predictor.diffusion.denoiser import Denoiser
 from predictor.diffusion.diffuser import Diffuser
-from predictor.diffusion.row import Row
 from predictor.diffusion.sample import Sample, advance
 from predictor.errors import InvalidInput
-from tests.tiny_models import make_lora
+from tests.predictor.diffusion.drawing import KINDS, alone, make_row
 
-KINDS = ("sd15", "sd2", "emoji")
 MIXES = ((), (("a@1", 1.0),), (("b@1", 0.5), ("a@1", 1.0)))
-
-
-@pytest.fixture(scope="module")
-def load(tiny_folders) -> Callable[..., Diffuser]:
-    @cache
-    def load(kind: str, fixed_rows: int | None = None) -> Diffuser:
-        diffuser = Diffuser.load(tiny_folders[kind], fixed_rows=fixed_rows)
-        for seed, (name, rank) in enumerate({"a@1": 2, "b@1": 3}.items()):
-            diffuser.add_adapter(name, make_lora(diffuser._denoiser._unet, rank=rank, seed=seed))
-        return diffuser
-
-    return load
-
-
-def make_row(**changes) -> Row:
-    row = {
-        "prompt": "a cat",
-        "negative_prompt": "",
-        "seed": 5,
-        "steps": 6,
-        "guidance": 3.0,
-        "loras": (),
-        "height": 16,
-        "width": 16,
-        "solver": "ddim",
-    }
-    return Row(**{**row, **changes})
 
 
 def step(diffuser: Diffuser, samples: list[Sample]) -> None:
@@ -54,13 +22,6 @@ def step(diffuser: Diffuser, samples: list[Sample]) -> None:
     for alike in (whole, outer):
         if alike:
             diffuser.step(alike)
-
-
-def alone(diffuser: Diffuser, row: Row) -> torch.Tensor:
-    [sample] = diffuser.begin([row])
-    while not sample.finished:
-        diffuser.step([sample])
-    return sample.latents
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,8 +45,9 @@ def test_the_outer_layers_over_what_this_very_call_gave_are_the_whole_unet(load,
 @pytest.mark.parametrize("kind", KINDS)
 def test_inner_layers_that_are_computed_at_every_step_are_exact(load, kind):
     diffuser = load(kind)
-    assert torch.equal(alone(diffuser, make_row(inner_every=1)), alone(diffuser, make_row()))
-    rough, exact = alone(diffuser, make_row(inner_every=2)), alone(diffuser, make_row())
+    exact = alone(diffuser, make_row(steps=6)).latents
+    at_every_step, rough = (alone(diffuser, make_row(steps=6, inner_every=every)).latents for every in (1, 2))
+    assert torch.equal(at_every_step, exact)
     assert not torch.allclose(rough, exact, atol=1e-4)
 
 
@@ -115,7 +77,7 @@ def test_a_row_gives_what_it_gives_alone_whoever_is_beside_it(load, data, wanted
         done += [sample for sample in active if sample.finished]
         active = [sample for sample in active if not sample.finished]
     for sample in done:
-        exact = alone(diffuser, sample.row)
+        exact = alone(diffuser, sample.row).latents
         scale = max(1.0, float(exact.abs().max()))
         torch.testing.assert_close(sample.latents, exact, rtol=0, atol=1e-4 * scale)
 
@@ -145,7 +107,7 @@ def test_inner_layers_are_left_out_of_the_steps_between(load, kind, every):
 
 def test_a_failed_step_may_be_taken_again_in_parts(load, monkeypatch):
     diffuser = load("sd15")
-    wanted = [make_row(seed=seed, inner_every=2, solver="unipc") for seed in range(3)]
+    wanted = [make_row(seed=seed, steps=6, inner_every=2, solver="unipc") for seed in range(3)]
     samples = diffuser.begin(wanted)
 
     def fails(*arguments):
@@ -159,13 +121,13 @@ def test_a_failed_step_may_be_taken_again_in_parts(load, monkeypatch):
         diffuser.step(samples[:1])
         diffuser.step(samples[1:])
     for sample in samples:
-        torch.testing.assert_close(sample.latents, alone(diffuser, sample.row), rtol=0, atol=1e-4)
+        torch.testing.assert_close(sample.latents, alone(diffuser, sample.row).latents, rtol=0, atol=1e-4)
 
 
 def test_in_half_precision_it_is_nearly_the_same(load, tiny_folders):
     rough = Diffuser.load(tiny_folders["sd15"], dtype="bfloat16")
-    row = make_row(guidance=1.0, inner_every=2)
-    latents, wanted = alone(rough, row), alone(load("sd15"), row)
+    row = make_row(steps=6, guidance=1.0, inner_every=2)
+    latents, wanted = alone(rough, row).latents, alone(load("sd15"), row).latents
     assert (latents - wanted).abs().mean() < 0.05 * wanted.abs().mean()
 
 

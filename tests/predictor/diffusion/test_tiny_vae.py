@@ -14,7 +14,7 @@ from predictor.approximations import read_approximations
 from predictor.diffusion.checkpoint import UnsupportedCheckpoint
 from predictor.diffusion.diffuser import Diffuser
 from predictor.errors import InvalidInput
-from tests.predictor.engine.recorder import make_row
+from tests.predictor.diffusion.drawing import finish, make_row
 from tests.tiny_models import write_tiny_vae
 
 
@@ -32,9 +32,7 @@ def test_it_decodes_as_diffusers_does_where_a_row_asks_for_it(folder: Path, fixe
     assert diffuser.has_tiny_vae
     rows = [make_row(seed=seed, tiny_vae=True) for seed in range(3)]
     diffuser.check(rows[0])
-    samples = diffuser.begin(rows)
-    while not samples[0].finished:
-        diffuser.step(samples)
+    samples = finish(diffuser, rows)
     pictures = diffuser.decode(samples)
     with torch.inference_mode():
         decoded = vae.decode(torch.stack([sample.latents for sample in samples])).sample
