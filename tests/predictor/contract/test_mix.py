@@ -1,3 +1,5 @@
+"""Mixes of LoRAs as they are written: name:weight+name:weight."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
