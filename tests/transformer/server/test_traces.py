@@ -18,7 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.otlp_receiver import Receiver, receiving
 from tests.predictor.serving import write_store
-from tests.transformer.conftest import Process, serving
+from tests.transformer.serving import Process, serving
 
 PREDICTOR, TRANSFORMER = "emoji-predictor", "emoji-transformer"
 QUICK = {"OTEL_BSP_SCHEDULE_DELAY": "50"}

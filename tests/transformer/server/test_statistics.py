@@ -3,11 +3,11 @@
 import httpx
 
 from tests.metric_rules import check, families
-from tests.transformer.conftest import Process
-from tests.transformer.test_server import body, either, get, post  # noqa: F401 - `either` is a fixture
+from tests.transformer.server.asking import body, get, post
+from tests.transformer.serving import Process
 
 
-def test_pictures_are_counted_with_the_times_of_this_process(either: Process) -> None:  # noqa: F811
+def test_pictures_are_counted_with_the_times_of_this_process(either: Process) -> None:
     """Under `openmoji`, which other tests may have asked for."""
 
     def stats() -> dict[tuple[str, str], dict[str, dict[str, int]]]:
@@ -35,7 +35,7 @@ def test_pictures_are_counted_with_the_times_of_this_process(either: Process) ->
     assert abs(spent - times["success"]["ns"]) <= 10 * times["success"]["count"]
 
 
-def test_requests_are_there_by_status_and_strangers_are_unknown(either: Process) -> None:  # noqa: F811
+def test_requests_are_there_by_status_and_strangers_are_unknown(either: Process) -> None:
     before = get(either, "/v2/models/notoemoji@1/stats").json()["requests"]
     assert post(either, "/v2/models/notoemoji@1/infer", body("a cat")).status_code == 200
     after = get(either, "/v2/models/notoemoji/versions/1/stats").json()["requests"]

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tests.predictor.serving import write_store
-from tests.transformer.conftest import serving
+from tests.transformer.serving import serving
 
 
 def test_a_korean_sentence_becomes_a_picture(tiny_folders: dict[str, Path], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.transformer.conftest import Process
+from tests.transformer.serving import Process
 
 OLD = {
     "model": "openmoji",

@@ -1,0 +1,64 @@
+"""How long a call waits for the predictor, and that it ends the predictor's work when it waits no more."""
+
+import asyncio
+
+import pytest
+
+from predictor.errors import UpstreamTimeout, UpstreamUnavailable
+from tests.transformer.serving import Process, calls, wait_until
+from tests.transformer.upstream.reaching import (
+    PROTOCOLS,
+    drawing,
+    hang_up,
+    settings_for,
+    through,
+    with_server,
+)
+from transformer.upstream import Upstream
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_slow_predictor_times_out_once_and_stops_its_work(small_predictor: Process, protocol: str) -> None:
+    prompt = f"sleep 20.{PROTOCOLS.index(protocol)}"
+    with pytest.raises(UpstreamTimeout, match=r"within 0.5 s"):
+        through(
+            settings_for(small_predictor, protocol), lambda upstream: upstream.infer(drawing(prompt), {}, 0.5)
+        )
+    wait_until(lambda: [call["end"] for call in calls(small_predictor, prompt)] == ["CancelledError"])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_request_cannot_ask_for_more_time_than_the_server_gives(
+    small_predictor: Process, protocol: str
+) -> None:
+    settings = settings_for(small_predictor, protocol, predictor_timeout=0.3)
+    with pytest.raises(UpstreamTimeout, match=r"within 0.3 s"):
+        through(settings, lambda upstream: upstream.infer(drawing("sleep 19"), {}, 60))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_cancelling_a_call_cancels_the_predictors_work(small_predictor: Process, protocol: str) -> None:
+    prompt = f"sleep 30.{PROTOCOLS.index(protocol)}"
+
+    async def use(upstream: Upstream) -> None:
+        call = asyncio.create_task(upstream.infer(drawing(prompt), {}))
+        await asyncio.to_thread(wait_until, lambda: bool(calls(small_predictor, prompt)))
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    through(settings_for(small_predictor, protocol), use)
+    wait_until(lambda: [call["end"] for call in calls(small_predictor, prompt)] == ["CancelledError"])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_predictor_that_never_answers_does_not_hang_the_caller(protocol: str) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        await hang_up(writer)
+
+    async def use(upstream: Upstream) -> None:
+        with pytest.raises((UpstreamTimeout, UpstreamUnavailable)):
+            await upstream.infer(drawing("a cat"), {}, 0.5)
+
+    with_server(silent, use, predictor_protocol=protocol, predictor_connect_timeout=0.2)
