@@ -67,17 +67,18 @@ class Costs:
     def stepping(self, rows: Sequence[Place], turns: int, copies: int = 1) -> float:
         """Seconds of so many turns of rows of one shape, and of copies of them.
 
-        At each turn those that compute the whole UNet share one call, the others another. Rows began at
-        different times: either call is counted for as many turns as may need it at most.
+        At each turn those that compute the whole UNet share one call, the others another. Of copies nobody
+        knows whose turn is which: either call is counted for as many turns as may need it at most.
         """
         line, width = self.step.line(rows[0].shape), copies * sum(row.width for row in rows)
         if all(row.inner_every == 1 for row in rows):
             return turns * line(width)
         # before their first call nothing is known of the outer layers but that they take less
         outer = self.outer.line(rows[0].shape) if self.outer.lines else line
-        whole = [len(range(row.next_inner, turns, row.inner_every)) for row in rows]
-        whole_width = copies * sum(row.width * count for row, count in zip(rows, whole, strict=True))
-        needing, sparing = copies * sum(whole), copies * (turns * len(rows) - sum(whole))
+        whole = [set(range(row.next_inner, turns, row.inner_every)) for row in rows]
+        whole_width = copies * sum(row.width * len(own) for row, own in zip(rows, whole, strict=True))
+        needing = copies * len(set.union(*whole))
+        sparing = copies * (turns - len(set.intersection(*whole)))
         return (
             line.a * whole_width
             + line.b * min(turns, needing)

@@ -2,7 +2,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from predictor.engine.admission import (
@@ -134,6 +134,12 @@ def seconds_to(picture: int, batch: list[Place], known: Costs) -> float:
 
 @settings(deadline=None)
 @given(a=positive, b=positive, batch=st.lists(approximated, min_size=1, max_size=6), one=approximated)
+@example(  # two whose whole calls are at the same turns: counted twice, another seems late anyway
+    a=0.125,
+    b=0.5,
+    batch=[row(), *[row(shape=(128, 64), inner_every=2)] * 2, row(steps=6, deadline=14.0)],
+    one=row(),
+)
 def test_no_row_costs_another_its_deadline(a, b, batch, one):
     known = costs(Line(a, b), Line(b, a), Line(a / 4, b / 3))
     assume(judge(one, batch, known, BatchLimits(8), 0.0) is Verdict.JOIN)
