@@ -9,7 +9,7 @@ are for any thread. It doesn't know requests or where LoRAs are stored.
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -53,6 +53,14 @@ class AdapterPool:
     def resident(self) -> tuple[str, ...]:
         """Those that lie on the device, the one used longest ago first."""
         return tuple(self._resident)
+
+    @property
+    def layout(self) -> tuple[tuple[int, Hashable], ...]:
+        """Of the matrices that the next UNet calls will read, after `select`: equal where these calls read
+        the same addresses, whatever is there.
+        """
+        layouts = ((place, slab.layout) for place, slab in enumerate(self._slabs))
+        return tuple((place, layout) for place, layout in layouts if layout is not None)
 
     def prepare(self, name: str, tensors: Mapping[str, torch.Tensor]) -> Prepared:
         """Checks and packs an adapter in canonical layout, see `read_adapter`; the pool stays as it is.

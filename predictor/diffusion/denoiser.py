@@ -13,8 +13,10 @@ from diffusers import UNet2DConditionModel
 from predictor.diffusion.adapters import AdapterPool, Choice
 from predictor.diffusion.blocks import Blocks
 from predictor.diffusion.bucket import Buckets
+from predictor.diffusion.graphs import Graphs
 from predictor.diffusion.outer import OuterLayers
 from predictor.diffusion.sample import Sample
+from predictor.diffusion.transfer import to_device
 
 
 class Denoiser:
@@ -27,6 +29,7 @@ class Denoiser:
         self._outer = OuterLayers(unet)
         self.adapters = AdapterPool(unet, max_resident_loras)
         self._buckets = Buckets(self._compute, self.adapters.pages, fixed_rows) if fixed_rows else None
+        self._graphs: Graphs | None = None
 
     @property
     def skips_inner_layers(self) -> bool:
@@ -38,7 +41,17 @@ class Denoiser:
         """Of all rows that the UNet has computed, the share that were copies to fill a call. From any
         thread.
         """
-        return self._buckets.padding_share if self._buckets is not None else 0.0
+        filled = self._buckets or self._graphs
+        return filled.padding_share if filled is not None else 0.0
+
+    def capture(self, latents: torch.Tensor, states: torch.Tensor, most: int) -> None:
+        """Makes CUDA graphs for calls of up to `most` rows like latents [C, h, w] and projected states
+        [tokens, width]; see Graphs.
+        """
+        if self._graphs is None:
+            self._graphs = Graphs(self._compute, self.adapters)
+        self._outer.watch(False)
+        self._graphs.capture(latents, states, most)
 
     def project(self, states: torch.Tensor, choice: Choice) -> torch.Tensor:
         """What the UNet takes for the text encoder's states [N, tokens, width] of one row, see Blocks."""
@@ -54,14 +67,22 @@ class Denoiser:
         rows = [(place, False) for place in range(len(samples))] + [(place, True) for place in guided]
         rows.sort(key=lambda row: samples[row[0]].row.loras)  # those of one mix stand side by side
         own = [samples[place] for place, _ in rows]
-        numbers = torch.tensor(
-            [[sample.table.timesteps[sample.call], sample.table.input_scale[sample.call]] for sample in own]
-        ).to(latents.device)
+        device = latents.device
+        places = to_device(torch.tensor([place for place, _ in rows]), device)
+        numbers = to_device(
+            torch.tensor(
+                [
+                    (sample.table.timesteps[sample.call], sample.table.input_scale[sample.call])
+                    for sample in own
+                ]
+            ),
+            device,
+        )
         states = [
             samples[place].negative_states if negative else samples[place].prompt_states
             for place, negative in rows
         ]
-        inputs = latents[[place for place, _ in rows]] * numbers[:, 1, None, None, None]
+        inputs = latents.index_select(0, places) * numbers[:, 1, None, None, None]
         arguments = (
             inputs,
             numbers[:, 0],
@@ -74,15 +95,19 @@ class Denoiser:
         else:
             keeping = any(sample.row.inner_every > 1 for sample in samples)
             self._outer.watch(keeping)
-            output = (self._buckets or self._compute)(*arguments)
+            replayed = None if keeping else self._graphs  # a graph keeps nothing of what is within
+            output = (self._buckets or replayed or self._compute)(*arguments)
             if keeping:
                 self._keep_inner(samples, rows)
         number = {row: number for number, row in enumerate(rows)}
-        prompted = output[[number[place, False] for place in range(len(samples))]]
+        first = [number[place, False] for place in range(len(samples))]
+        prompted = output.index_select(0, to_device(torch.tensor(first), device))
         if guided:
-            unprompted = output[[number[place, True] for place in guided]]
-            scale = torch.tensor([samples[place].row.guidance for place in guided], device=latents.device)
-            prompted[guided] = unprompted + scale[:, None, None, None] * (prompted[guided] - unprompted)
+            second = [number.get((place, True), first[place]) for place in range(len(samples))]
+            unprompted = output.index_select(0, to_device(torch.tensor(second), device))
+            # of an unguided sample both are the same: whatever the scale, that is what comes out
+            scale = to_device(torch.tensor([sample.row.guidance for sample in samples]), device)
+            prompted = unprompted + scale[:, None, None, None] * (prompted - unprompted)
         return prompted
 
     def _keep_inner(self, samples: Sequence[Sample], rows: Sequence[tuple[int, bool]]) -> None:

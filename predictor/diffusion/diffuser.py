@@ -20,9 +20,10 @@ from predictor.diffusion.denoiser import Denoiser
 from predictor.diffusion.finite import Finite
 from predictor.diffusion.prompts import PromptEncoder
 from predictor.diffusion.row import Row
-from predictor.diffusion.sample import Sample, advance, stacked
+from predictor.diffusion.sample import Sample, advanced, stacked
 from predictor.diffusion.solver_table import SolverTable, UnsupportedSolver
 from predictor.diffusion.solvers import Solvers
+from predictor.diffusion.transfer import to_device
 from predictor.errors import InvalidInput, UnknownModel
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -40,6 +41,7 @@ class Diffuser:
     solvers: tuple[str, ...]
     skips_inner_layers: bool  # rows may have `inner_every` > 1: not in fixed buckets, nor with every UNet
     has_tiny_vae: bool  # rows may ask for it
+    computes_behind: bool  # `step` returns while the device computes it yet
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class Diffuser:
     ) -> None:
         """Raises UnsupportedCheckpoint."""
         self._device = torch.device(device)
-        self._computes_behind = self._device.type == "cuda"  # the host is ahead of it
+        self.computes_behind = self._device.type == "cuda"
         self._fixed = fixed_rows is not None
         self._prompts = PromptEncoder(
             checkpoint.tokenizer, checkpoint.text_encoder.to(self._device), apart=self._fixed
@@ -93,7 +95,7 @@ class Diffuser:
     ) -> Self:
         """Loads a folder saved by StableDiffusionPipeline: safetensors only, never the network.
 
-        device: "cpu", "cuda", "cuda:1"; dtype: "float32", "float16", "bfloat16"; max_resident_loras: see
+        device: "cpu", "cuda"; dtype: "float32", "float16", "bfloat16"; max_resident_loras: see
         AdapterPool; fixed_rows: see Buckets, and then a row's bytes don't depend on the others at all.
         Raises UnsupportedCheckpoint, which says what is wrong with the folder and the remedy.
         """
@@ -119,6 +121,16 @@ class Diffuser:
         for name, _ in row.loras:
             if name not in self._denoiser.adapters.names:
                 raise UnknownModel(f"LoRA {name} is not loaded")
+
+    @torch.inference_mode()
+    def capture_graphs(self, most: int) -> None:
+        """On a CUDA device: from now on steps of up to `most` UNet rows of the native size, two a guided row,
+        are replayed as CUDA graphs. To be called when the LoRAs have been added.
+        """
+        height, width = (pixels // self._vae_factor for pixels in self.native_size)
+        states = self._denoiser.project(torch.stack(self._prompts.encode([""])), ())[0]
+        latents = torch.zeros(self._channels, height, width, device=self._device)
+        self._denoiser.capture(latents, states, most)
 
     def is_prepared(self, rows: Sequence[Row]) -> bool:
         """Whether `begin` has the solver tables it needs. From any thread."""
@@ -206,7 +218,7 @@ class Diffuser:
                     row=row,
                     table=table,
                     generator=generator,
-                    stack=stack.to(self._device),
+                    stack=to_device(stack, self._device),
                     prompt_states=projected[0],
                     negative_states=projected[1] if row.guidance > 1 else None,
                 )
@@ -225,14 +237,18 @@ class Diffuser:
         stacks = stacked(samples)
         predicted = self._denoiser.predict(samples, stacks[:, 0])
         if not self._fixed:
-            advance(samples, stacks, predicted)
+            moved = advanced(samples, stacks, predicted)
         else:
-            for sample, output in zip(samples, predicted, strict=True):
-                advance([sample], sample.stack[None], output[None])
+            moved = [
+                stack
+                for sample, output in zip(samples, predicted, strict=True)
+                for stack in advanced([sample], sample.stack[None], output[None])
+            ]
         before, finite = [sample.finite for sample in samples], Finite.of(predicted)
-        for place, sample in enumerate(samples):
+        for place, (sample, stack) in enumerate(zip(samples, moved, strict=True)):
+            sample.advance(stack)
             sample.finite = finite, place
-        known = before if self._computes_behind else [sample.finite for sample in samples]
+        known = before if self.computes_behind else [sample.finite for sample in samples]
         return [
             sample if answer is None or answer[0].read(answer[1]) else ArithmeticError(NOT_FINITE)
             for sample, answer in zip(samples, known, strict=True)
@@ -247,11 +263,11 @@ class Diffuser:
         """
         latents = torch.stack([sample.latents for sample in samples])
         finite = torch.isfinite(latents).flatten(1).all(1)
-        latents[~finite] = 0
+        latents = latents.where(finite[:, None, None, None], 0)
         decoder = self._tiny_decoder if samples[0].row.tiny_vae else self._decoder
         assert decoder is not None, "`check` has let the row pass"
         pictures: list[np.ndarray | ArithmeticError] = [*decoder.decode(latents)]
-        for place, good in enumerate(finite.tolist()):
+        for place, good in enumerate(finite.cpu().tolist()):
             if not good:
                 pictures[place] = ArithmeticError(NOT_FINITE)
         return pictures

@@ -11,6 +11,8 @@ from threading import Lock
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from predictor.diffusion.transfer import to_device
+
 
 class PromptEncoder:
     """CLIP tokenizer and text encoder; `encode` belongs to one thread, `count_tokens` to any."""
@@ -63,9 +65,10 @@ class PromptEncoder:
             tokens = self._tokenizer(
                 texts, padding="max_length", max_length=self._length, truncation=True, return_tensors="pt"
             )
-        tokens = tokens.to(self._text_encoder.device)
+        device = self._text_encoder.device
         masked = getattr(self._text_encoder.config, "use_attention_mask", False)
         states = self._text_encoder(
-            tokens.input_ids, attention_mask=tokens.attention_mask if masked else None
+            to_device(tokens.input_ids, device),
+            attention_mask=to_device(tokens.attention_mask, device) if masked else None,
         )[0]
         return [state.clone() for state in states]

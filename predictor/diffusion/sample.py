@@ -12,6 +12,7 @@ from torch import nn
 from predictor.diffusion.finite import Finite
 from predictor.diffusion.row import Row
 from predictor.diffusion.solver_table import SolverTable
+from predictor.diffusion.transfer import to_device
 
 
 @dataclass(slots=True)
@@ -54,6 +55,12 @@ class Sample:
         """[C, h, w] float32, scaled as the UNet sees them."""
         return self.stack[0]
 
+    def advance(self, stack: torch.Tensor) -> None:
+        """Takes what one more UNet call has come to."""
+        self.stack = stack
+        self.call += 1
+        self.noise = None
+
 
 def stacked(samples: Sequence[Sample]) -> torch.Tensor:
     """The stacks of samples of one size: [B, S, C, h, w], zeros where a solver remembers less than the
@@ -65,9 +72,11 @@ def stacked(samples: Sequence[Sample]) -> torch.Tensor:
     )
 
 
-def advance(samples: Sequence[Sample], stacks: torch.Tensor, model_output: torch.Tensor) -> None:
-    """One solver step of every sample in one product; stacks as `stacked` made them, model_output [B, C, h,
-    w] float32.
+def advanced(
+    samples: Sequence[Sample], stacks: torch.Tensor, model_output: torch.Tensor
+) -> list[torch.Tensor]:
+    """The samples' next stacks: one solver step of all in one product; stacks as `stacked` made them,
+    model_output [B, C, h, w] float32.
     """
     width = stacks.shape[1]
     matrices = torch.zeros(len(samples), width, width + 2)
@@ -77,14 +86,12 @@ def advance(samples: Sequence[Sample], stacks: torch.Tensor, model_output: torch
         matrix[:own, width:] = sample.table.matrices[sample.call, :, own:]
     inputs = [stacks, model_output[:, None]]
     if any(sample.table.draws_noise[sample.call] for sample in samples):
-        inputs.append(_noise(samples, model_output.shape[1:]).to(stacks.device))
+        inputs.append(to_device(_noise(samples, model_output.shape[1:]), stacks.device))
     else:
         matrices = matrices[..., :-1]
-    outputs = torch.bmm(matrices.to(stacks.device), torch.cat(inputs, dim=1).flatten(2)).view_as(stacks)
-    for sample, output in zip(samples, outputs, strict=True):
-        sample.stack = output[: sample.table.width]
-        sample.call += 1
-        sample.noise = None
+    moves = to_device(matrices, stacks.device)
+    outputs = torch.bmm(moves, torch.cat(inputs, dim=1).flatten(2)).view_as(stacks)
+    return [output[: sample.table.width] for sample, output in zip(samples, outputs, strict=True)]
 
 
 def _noise(samples: Sequence[Sample], shape: torch.Size) -> torch.Tensor:

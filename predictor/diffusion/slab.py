@@ -12,6 +12,7 @@ from torch import nn
 
 from predictor.diffusion.adapter import Adaptable
 from predictor.diffusion.layers import replace_forward
+from predictor.diffusion.transfer import to_device
 
 Page = tuple[int, float]  # its number and the weight of its delta
 FIRST_PAGES = 16
@@ -36,6 +37,7 @@ class Slab:
         self._pages = torch.zeros(1, self._width, dtype=weight.dtype, device=weight.device)
         self._free: list[int] = []
         self._chosen = self._pages.new_empty(0)  # grows only, so that its address seldom changes
+        self._moved = 0  # how often its address did
         self._shape: tuple[int, int] | None = None
         self._deltas: dict[str, _Delta] = {}
 
@@ -53,6 +55,13 @@ class Slab:
     def used(self) -> int:
         """Pages that are taken."""
         return self.capacity - len(self._free)
+
+    @property
+    def layout(self) -> tuple[int, int, int] | None:
+        """Where the chosen pages are read and in what shape: equal for calls that read the same addresses.
+        None where none are chosen.
+        """
+        return None if self._shape is None else (self._moved, *self._shape)
 
     def attach(self) -> None:
         """From now on the modules' outputs have the deltas that are chosen."""
@@ -79,7 +88,7 @@ class Slab:
             self._pages = pages
         packed = packed.to(self._pages.device, non_blocking=True)
         numbers = [self._free.pop() for _ in range(len(packed))]
-        self._pages.index_copy_(0, torch.tensor(numbers, device=self._pages.device), packed)
+        self._pages.index_copy_(0, to_device(torch.tensor(numbers), self._pages.device), packed)
         return numbers
 
     def release(self, numbers: Sequence[int]) -> None:
@@ -103,10 +112,11 @@ class Slab:
             return
         padded = [page for group in groups for page in [*group, *[(0, 0.0)] * (rank - len(group))]]
         device = self._pages.device
-        index = torch.tensor([number for number, _ in padded]).to(device, non_blocking=True)
-        weights = torch.tensor([weight for _, weight in padded]).to(device, non_blocking=True)
+        index = to_device(torch.tensor([number for number, _ in padded]), device)
+        weights = to_device(torch.tensor([weight for _, weight in padded]), device)
         if len(self._chosen) < len(padded) * self._width:
             self._chosen = self._pages.new_empty(2 * len(padded) * self._width)
+            self._moved += 1
             self._shape = None
         chosen = self._chosen[: len(padded) * self._width].view(len(padded), self._width)
         torch.index_select(self._pages, 0, index, out=chosen)

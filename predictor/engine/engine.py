@@ -61,7 +61,14 @@ class Engine:
         self.clock = clock
         self._diffuser = diffuser
         self._watchdog = Watchdog(clock, hang_timeout)
-        self._worker = Worker(threads, self._watchdog, clock, observer, steady=steady_threads)
+        self._worker = Worker(
+            threads,
+            self._watchdog,
+            clock,
+            observer,
+            steady=steady_threads,
+            computes_behind=diffuser.computes_behind,
+        )
         self._batch = Batch(diffuser, self._worker, BatchLimits(max_batch_size, max_latency), clock)
         self._queue = RowQueue(
             max_queue_rows,

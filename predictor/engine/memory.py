@@ -11,6 +11,14 @@ FIRST_PATIENCE = 50
 LAST_PATIENCE = 10_000
 
 
+OTHER_WORDS = (
+    "can't allocate memory",  # of the host
+    "CUDA error: out of memory",  # pinned, or what a library wanted
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
 class MemoryLimit:
     """A limit on the size of one kind of call, in any unit that memory grows with (rows times pixels)."""
 
@@ -47,5 +55,7 @@ class MemoryLimit:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of the GPU or of the host: torch has a class of its own for the first only."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """Of the GPU or of the host: torch has a class of its own only for what its own allocator asked for."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in str(error) for words in OTHER_WORDS
+    )

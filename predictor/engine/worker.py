@@ -15,6 +15,7 @@ import torch
 
 from predictor.engine.cost_model import CostModel, Shape
 from predictor.engine.memory import MemoryLimit, is_out_of_memory
+from predictor.engine.stopwatch import CudaStopwatch, HostStopwatch, Stopwatch
 from predictor.engine.threads import ThreadPolicy
 from predictor.engine.watchdog import Watchdog
 
@@ -39,16 +40,6 @@ Observer = Callable[[CallKind, int, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Timing:
-    """One call: `rows` as the cost model counts them, `items` as the caller does."""
-
-    shape: Shape
-    rows: int
-    items: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Call(Generic[Item, Result]):
     """One kind of call, over a list of items of one shape; a failed call must have changed none of them.
 
@@ -68,6 +59,17 @@ class Call(Generic[Item, Result]):
         return rows * height * width
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A call that was made: `rows` as the cost model counts them, `items` as the caller does."""
+
+    kind: CallKind
+    costs: CostModel
+    shape: Shape
+    rows: int
+    items: int
+
+
 class Worker:
     """Calls come one after the other, in the order they were asked for."""
 
@@ -79,9 +81,11 @@ class Worker:
         observer: Observer,
         *,
         steady: bool = False,
+        computes_behind: bool = False,
     ) -> None:
         """threads: torch's CPU threads in the worker; None: as the process has it. All other threads get one.
         steady: the worker always has all of them; else see ThreadPolicy.
+        computes_behind: a call may return while the GPU computes it yet.
 
         OpenMP keeps a pool for each thread that computes in parallel, and as soon as all pools together have
         more threads than there are cores, each of them sleeps at every barrier: steps take two to four times
@@ -92,7 +96,8 @@ class Worker:
         self._observer = observer
         most = threads or torch.get_num_threads()
         self._threads = most
-        self._policy = None if steady else ThreadPolicy(most, clock)
+        self._policy = None if steady or computes_behind else ThreadPolicy(most, clock)
+        self._stopwatch: Stopwatch[_Made] = CudaStopwatch() if computes_behind else HostStopwatch(clock)
         self._thread = ThreadPoolExecutor(
             max_workers=1,
             thread_name_prefix="diffuser",
@@ -116,14 +121,15 @@ class Worker:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._watched, work, *arguments)
 
     async def each(self, call: Call[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
-        """One result an item; one that fails leaves the others theirs. At once, as far as memory allows."""
-        timings: list[_Timing] = []
-        results = await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._run, call, list(items), timings
-        )
-        for timing in timings:  # here, where the costs are also read
-            call.costs.observe(timing.shape, timing.rows, timing.seconds)
-            self._observer(call.kind, timing.items, timing.seconds)
+        """One result an item; one that fails leaves the others theirs. At once, as far as memory allows.
+
+        Raises what a GPU says that will compute no more.
+        """
+        loop = asyncio.get_running_loop()
+        results, timed = await loop.run_in_executor(self._thread, self._run, call, list(items))
+        for made, seconds in timed:  # here, where the costs are also read
+            made.costs.observe(made.shape, made.rows, seconds)
+            self._observer(made.kind, made.items, seconds)
         return results
 
     def _watched(self, work: Callable[..., Result], *arguments: object) -> Result:
@@ -131,18 +137,18 @@ class Worker:
             return work(*arguments)
 
     def _run(
-        self, call: Call[Item, Result], items: list[Item], timings: list[_Timing]
-    ) -> list[Result | Exception]:
-        """In parts that fit the memory, a row at least."""
+        self, call: Call[Item, Result], items: list[Item]
+    ) -> tuple[list[Result | Exception], list[tuple[_Made, float]]]:
+        """In parts that fit the memory, a row at least; with the calls that are known to have ended."""
         results: list[Result | Exception] = []
         while items:
             count = len(items)
             while count > 1 and not call.memory.allows(call.load(items[:count])):
                 count -= 1
-            part = self._attempt(call, items[:count], timings)
+            part = self._attempt(call, items[:count])
             results += part
             items = items[count:]
-        return results
+        return results, self._stopwatch.read()
 
     def _take_threads(self) -> None:
         wanted = self._policy.threads if self._policy is not None else self._threads
@@ -150,28 +156,28 @@ class Worker:
             torch.set_num_threads(wanted)
             self._threads = wanted
 
-    def _attempt(
-        self, call: Call[Item, Result], items: list[Item], timings: list[_Timing]
-    ) -> list[Result | Exception]:
+    def _attempt(self, call: Call[Item, Result], items: list[Item]) -> list[Result | Exception]:
         shape, rows = call.measure(items)
         known = call.costs.has_seen(shape, rows)
         self._take_threads()
         try:
             with self._watchdog.watch(call.costs.seconds(shape, rows) if known else None):
                 began, cpu_began = self._clock(), time.process_time()
-                results = list(call.work(items))
+                with self._stopwatch.time(_Made(call.kind, call.costs, shape, rows, len(items))):
+                    results = list(call.work(items))
                 seconds, cpu_seconds = self._clock() - began, time.process_time() - cpu_began
-            timings.append(_Timing(shape, rows, len(items), seconds))
             if self._policy is not None and call.kind is CallKind.STEP:  # the others do much on one thread
                 self._policy.observe(self._threads, seconds, cpu_seconds)
             call.memory.went_well(call.load(items))
             return results
         except Exception as error:
+            out_of_memory = is_out_of_memory(error)
+            if isinstance(error, torch.AcceleratorError) and not out_of_memory:
+                raise  # no row's fault: every call would fail from now on
             if len(items) == 1:
                 return [error]
-            out_of_memory = is_out_of_memory(error)
         if out_of_memory:  # outside the handler, where the failed call's tensors are gone
             torch.cuda.empty_cache()
             call.memory.ran_out(call.load(items))
         half = len(items) // 2
-        return self._attempt(call, items[:half], timings) + self._attempt(call, items[half:], timings)
+        return self._attempt(call, items[:half]) + self._attempt(call, items[half:])

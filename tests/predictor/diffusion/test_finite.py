@@ -14,7 +14,7 @@ from tests.predictor.diffusion.drawing import finish, make_row
 def test_a_row_that_is_no_number_any_more_ends_at_that_step(load, behind, data, wrong):
     """Or at the next, where the device computes behind; the others never notice."""
     diffuser = load("sd15")
-    diffuser._computes_behind = behind
+    diffuser.computes_behind = behind
     rows = [make_row(seed=seed, steps=4, guidance=1.0 + seed % 2) for seed in range(3)]
     wanted = [sample.latents for sample in finish(diffuser, rows)]
     when = data.draw(st.lists(st.integers(0, 3 - behind) | st.none(), min_size=3, max_size=3))
@@ -37,7 +37,7 @@ def test_a_row_that_is_no_number_any_more_ends_at_that_step(load, behind, data, 
         for place in running:
             torch.testing.assert_close(samples[place].latents, wanted[place], rtol=0, atol=1e-4)
     finally:
-        diffuser._computes_behind = False
+        diffuser.computes_behind = False
 
 
 def test_latents_that_are_no_numbers_make_no_picture(load):

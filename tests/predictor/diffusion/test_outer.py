@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from predictor.diffusion.denoiser import Denoiser
 from predictor.diffusion.diffuser import Diffuser
-from predictor.diffusion.sample import Sample, advance
+from predictor.diffusion.finite import Finite
+from predictor.diffusion.sample import Sample
 from predictor.errors import InvalidInput
 from tests.predictor.diffusion.drawing import KINDS, alone, make_row
 
@@ -114,10 +115,10 @@ def test_a_failed_step_may_be_taken_again_in_parts(load, monkeypatch):
         raise RuntimeError("as late as it may come")
 
     while not samples[0].finished:
-        monkeypatch.setattr("predictor.diffusion.diffuser.advance", fails)
-        with pytest.raises(RuntimeError):
-            diffuser.step(samples)
-        monkeypatch.setattr("predictor.diffusion.diffuser.advance", advance)
+        with monkeypatch.context() as patch:
+            patch.setattr(Finite, "of", fails)
+            with pytest.raises(RuntimeError):
+                diffuser.step(samples)
         diffuser.step(samples[:1])
         diffuser.step(samples[1:])
     for sample in samples:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predictor.diffusion.row import Row
-from predictor.diffusion.sample import Sample, advance, stacked
+from predictor.diffusion.sample import Sample, advanced, stacked
 from predictor.diffusion.solver_table import SolverTable, UnsupportedSolver, tabulate
 from predictor.diffusion.solvers import SOLVERS, Solvers
 from tests.tiny_models import SCHEDULE
@@ -46,7 +46,9 @@ def step(samples: list[Sample]) -> None:
         model(sample.latents * sample.table.input_scale[sample.call], sample.table.timesteps[sample.call])
         for sample in samples
     ]
-    advance(samples, stacks, torch.stack(outputs))
+    moved = advanced(samples, stacks, torch.stack(outputs))
+    for sample, stack in zip(samples, moved, strict=True):
+        sample.advance(stack)
 
 
 def run_table(table: SolverTable, seed: int = 3) -> torch.Tensor:

@@ -62,6 +62,7 @@ class Recorder:
     memory_rows: int = 1000
     table_gate: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     adapters: tuple[str, ...] = ("a@1",)
+    computes_behind: bool = False
 
     def check(self, row: Row) -> None:
         for name, _ in row.loras:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from predictor.diffusion.diffuser import Diffuser
-from predictor.diffusion.sample import _noise, advance
+from predictor.diffusion.finite import Finite
 from predictor.engine.engine import Engine
 from predictor.errors import (
     ServingError,
@@ -161,10 +161,12 @@ def test_more_loras_than_the_device_holds_are_drawn_alike(tiny_folders):
     run(main)
 
 
+@pytest.mark.parametrize("fixed_rows", [None, 8])
 @pytest.mark.parametrize("solver", ["ddim", "euler_ancestral"])
-def test_a_row_beside_one_that_fails_is_not_stepped_twice(tiny_folders, solver):
-    """The failure comes after the step's noise has been drawn."""
-    diffuser = Diffuser.load(tiny_folders["sd15"])
+def test_a_row_beside_one_that_fails_is_not_stepped_twice(tiny_folders, solver, fixed_rows):
+    """The failure comes after the step's noise has been drawn and all has been computed."""
+    diffuser = Diffuser.load(tiny_folders["sd15"], fixed_rows=fixed_rows)
+    finite = Finite.of
     rows = [make_row(seed=seed, solver=solver, steps=6) for seed in range(4)]
     failures = iter([False, True, True, False, True])
 
@@ -173,14 +175,13 @@ def test_a_row_beside_one_that_fails_is_not_stepped_twice(tiny_folders, solver):
         engine.start()
         alone = [await engine.draw([row]) for row in rows]
 
-        def failing(samples, stacks, output):
-            if len(samples) > 1 and next(failures, False):
-                _noise(samples, output.shape[1:])
+        def failing(values):
+            if len(values) > 1 and next(failures, False):
                 raise RuntimeError("as late as it may come")
-            advance(samples, stacks, output)
+            return finite(values)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("predictor.diffusion.diffuser.advance", failing)
+            patch.setattr(Finite, "of", failing)
             together = await asyncio.gather(*(engine.draw([row]) for row in rows))
         for picture, wanted in zip(together, alone, strict=True):
             assert abs(picture.astype(int) - wanted.astype(int)).max() <= 1

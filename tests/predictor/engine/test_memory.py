@@ -54,8 +54,11 @@ def test_small_calls_tell_nothing():
         (torch.OutOfMemoryError(), True),
         (MemoryError(), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"), True),
+        (torch.AcceleratorError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("shape mismatch"), False),
     ],
 )
-def test_both_kinds_of_memory_are_recognised(error, wanted):
+def test_every_kind_of_memory_is_recognised(error, wanted):
     assert is_out_of_memory(error) is wanted
