@@ -44,6 +44,10 @@ test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/dev.stamp ## Run all tests that need no cluster and no GPU
 	$(BIN)/python -m pytest -m "not (cluster or gpu or images or manifests)" $(PYTEST_ARGS)
 
+.PHONY: test-gpu
+test-gpu: $(VENV)/dev.stamp ## Run the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
+
 .PHONY: clean
 clean: ## Remove the virtual environment, out/ and every cache
 	rm -rf out build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

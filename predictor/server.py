@@ -47,6 +47,8 @@ def build_server(settings: Settings) -> Server:
         raise UnusableDevice(
             "--device cuda: torch finds no CUDA device or driver here; auto takes the CPU then"
         )
+    if settings.cuda_graphs and device != "cuda":
+        raise UnusableDevice("--cuda_graphs needs --device cuda")
     dtype = settings.dtype if settings.dtype != "auto" else ("float16" if device == "cuda" else "float32")
     store = Store(settings.lora_dir)
     looks = LiveLooks(store, settings.default_look, settings.routes_file)
@@ -72,6 +74,8 @@ def build_server(settings: Settings) -> Server:
                 looks.leave_out(version, error)
             except UnusableLook:
                 raise error from None
+    if settings.cuda_graphs:
+        diffuser.capture_graphs(2 * settings.max_batch_size)
     approximations = read_approximations(settings.base_dir, diffuser)
     native = max(diffuser.native_size)
     limits = Limits(

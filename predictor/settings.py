@@ -33,6 +33,8 @@ class Settings:
     """The LoRA behind the model `emoji`; None: `notoemoji` where the store has it, else the plain base."""
     determinism: str = "throughput"
     """fixed-bucket: a picture's bytes are the same whatever is drawn beside it; throughput: nearly so."""
+    cuda_graphs: bool = False
+    """Steps of the native size are replayed as CUDA graphs."""
     max_batch_size: int = 8
     max_latency: float = math.inf
     """The batch doesn't grow where it would delay a picture beyond this, counted from its arrival."""
@@ -75,6 +77,8 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
     loras = Path(given.lora_dir or root / "loras")
     if given.workers != 1:
         parser.error("--workers must be 1: one engine uses the whole device; add replicas instead")
+    if given.cuda_graphs and given.determinism == "fixed-bucket":
+        parser.error("--cuda_graphs fills calls up with other rows, which fixed-bucket must not have")
     if given.max_rows > given.max_queue_rows:
         parser.error("--max_rows must not be more than --max_queue_rows, or such a request could never run")
     return Settings(
@@ -86,6 +90,7 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
         dtype=given.dtype,
         default_look=given.default_look,
         determinism=given.determinism,
+        cuda_graphs=given.cuda_graphs,
         max_batch_size=given.max_batch_size,
         max_latency=given.max_latency,
         max_queue_rows=given.max_queue_rows,
@@ -147,6 +152,13 @@ def _parser(model_dir: str, default_look: str | None) -> argparse.ArgumentParser
         choices=["fixed-bucket", "throughput"],
         help="fixed-bucket: a seed gives the same bytes whatever is drawn beside it, at the price of calls "
         "that are always full, with copies where rows are missing (default: %(default)s)",
+    )
+
+    model.add_argument(
+        "--cuda_graphs",
+        action="store_true",
+        help="capture the steps of the native size as CUDA graphs before the first request, so that the host "
+        "launches one in place of a thousand kernels",
     )
 
     work = parser.add_argument_group("work and its limits")
