@@ -252,7 +252,7 @@ class Engine:
                 if not (self._stopping or len(self._batch) or len(self._queue)):
                     await self._wake.wait()
         except Exception:
-            logger.exception("the engine stopped: a defect")
+            logger.exception("the engine stopped: a defect, or a device that computes no more")
             raise
         finally:
             for request in self._requests:

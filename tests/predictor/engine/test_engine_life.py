@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+import torch
 
 from predictor.engine.engine import Engine
 from predictor.errors import NotReady
@@ -106,3 +107,22 @@ def test_a_crash_of_the_engine_itself_needs_a_restart(monkeypatch, caplog):
 
     run(main)
     assert "a defect" in caplog.text
+
+
+def test_a_device_that_computes_no_more_needs_a_restart(monkeypatch, caplog):
+    def fails(samples):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    async def main() -> None:
+        recorder = Recorder()
+        monkeypatch.setattr(recorder, "step", fails)
+        engine = Engine(recorder, max_batch_size=2, max_queue_rows=10)
+        engine.start()
+        with pytest.raises(NotReady):
+            await engine.draw([make_row(seed=1), make_row(seed=2)])
+        assert not engine.accepting
+        assert not engine.alive
+        await engine.stop(0)
+
+    run(main)
+    assert "illegal memory access" in caplog.text
