@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from rollout.alias import refuse_alias
 from rollout.api import Api
 from rollout.auto import Auto
 from rollout.cluster import Cluster
@@ -76,17 +77,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _change(cluster: Cluster, driver: Driver, options: argparse.Namespace) -> int:
     """Run a command that changes something, and leave a record of how it ended."""
     try:
+        if options.command != "rollback":  # the way back is always open
+            refuse_alias(cluster, _tell)
         reached = options.run(driver, options)
-    except (Interrupted, TimedOut, Unavailable) as error:
+    except RolledBack as error:
+        _record(cluster, "Warning", "RolledBack", str(error))
+        print(error, file=sys.stderr)
+        return error.exit_status
+    except RolloutError as error:
+        if not driver.changed and not isinstance(error, Interrupted | TimedOut | Unavailable):
+            raise
         now = _summary(cluster)
         _record(cluster, "Warning", "RolloutStopped", f"`{options.command}`: {error}. {now}")
         print(
             f"stopped: {error}. Now: {now}. The same command goes on; `rollback` goes back.", file=sys.stderr
         )
-        return error.exit_status
-    except RolledBack as error:
-        _record(cluster, "Warning", "RolledBack", str(error))
-        print(error, file=sys.stderr)
         return error.exit_status
     _record(cluster, "Normal", f"Rollout{options.command.capitalize()}", reached)
     return 0

@@ -37,8 +37,10 @@ class Auto:
             text = f"nothing to do: {look} has all the traffic"
             self._driver.tell(text)
             return text
-        # What may not be read is refused before anything is changed.
-        self._read(state, look, Watch(), Watch())
+        # What cannot be read cannot be judged: it is refused before anything is changed.
+        unread = self._read(state, look, Watch(), Watch())
+        if unread:
+            raise Refused(f"`auto` needs to read pods' metrics: {unread}")
         steps = [step for step in self._steps if step > percent]
         if percent:
             # An interrupted command is taken up at the share where it was.

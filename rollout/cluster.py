@@ -1,4 +1,4 @@
-"""One InferenceService in a cluster: reads its state, does a step's write, reads its predictors' metrics,
+"""One InferenceService in a cluster: reads its state, does a step's write, reads what its predictors say,
 keeps a record.
 
 Plans nothing and waits for nothing.
@@ -7,6 +7,8 @@ Plans nothing and waits for nothing.
 from __future__ import annotations
 
 import datetime
+import json
+from collections.abc import Mapping
 
 from rollout import inference_service as isvc
 from rollout.api import Api
@@ -18,6 +20,8 @@ from rollout.standard import StandardState
 State = KnativeState | StandardState
 
 COMPONENT = "rollout"
+MODEL = "emoji"
+"""The model that draws in the look of a rollout, whatever the InferenceService is called."""
 RECORD = 5
 """So many of the last events are shown."""
 
@@ -53,7 +57,20 @@ class Cluster:
 
     def metrics(self, pod: Json) -> str:
         """The Prometheus metrics of a predictor's pod."""
-        return self.api.pod_text(pod["metadata"]["name"], _metrics_port(pod), "metrics")
+        return self.api.pod_text(pod["metadata"]["name"], _rest_port(pod), "metrics")
+
+    def alias(self, pod: Json) -> Mapping[str, int]:
+        """The shares in percent of the weighted alias `emoji` in a predictor's pod; empty where it is none.
+
+        ValueError where the pod answers something else than a predictor.
+        """
+        text = self.api.pod_text(pod["metadata"]["name"], _rest_port(pod), f"v2/models/{MODEL}")
+        match json.loads(text):
+            case {"name": str(), "parameters": {"route": dict(shares)}}:
+                return shares
+            case {"name": str()}:
+                return {}
+        raise ValueError(f"not the metadata of a model: {text[:200]}")
 
     def record(self, kind: str, reason: str, note: str) -> None:
         """Leave an event at the InferenceService, for `status` and `kubectl describe`.
@@ -121,7 +138,7 @@ class Cluster:
         )
 
 
-def _metrics_port(pod: Json) -> int:
+def _rest_port(pod: Json) -> int:
     """The REST port of the predictor's container: the first that it names."""
     for container in pod["spec"]["containers"]:
         if container["name"] == isvc.CONTAINER:

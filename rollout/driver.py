@@ -1,6 +1,6 @@
 """Does the steps of a plan until its goal is reached: reads, plans, writes, waits, and says each event once.
 
-It keeps no state of its own: what it does next is always planned from what was just read.
+What it does next is always planned from what was just read; all that it remembers is whether it wrote.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class Driver:
     ) -> None:
         self.cluster = cluster
         self.tell = tell
+        self.changed = False
+        """Whether anything was written, or may have been."""
         self._lease = lease
         self._stop = stop
         self._timeout = timeout
@@ -130,5 +132,7 @@ class Driver:
             self.cluster.write(change)
         except (Conflict, NotFound, Unavailable) as error:
             # Another was first, or nobody knows whether this write arrived: the next reading tells.
+            self.changed = self.changed or isinstance(error, Unavailable)
             return Wait(f"reading anew: {error}")
+        self.changed = True
         return change

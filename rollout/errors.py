@@ -13,7 +13,7 @@ class RolloutError(Exception):
 
 
 class Refused(RolloutError):
-    """The state of the service does not allow it; nothing was changed."""
+    """The state of the service does not allow it."""
 
 
 class Forbidden(RolloutError):

@@ -27,6 +27,7 @@ class Checkout:
         for program in ("images/build.sh", "cluster/preflight.sh"):
             self.pretend(program, "")
         self.pretend("bin/make", UP)
+        self.pretend("bin/kube-linter", "")
         self.pretend("bin/timeout", 'while [ "${1#[-0-9]}" != "$1" ]; do shift; done; exec "$@"')
 
     def pretend(self, program: str, lines: str) -> None:
@@ -100,6 +101,15 @@ def test_without_a_builder_there_are_no_images(checkout: Checkout) -> None:
     assert status == 0
     assert not set(IMAGES) & set(checkout.ran())
     assert "no builder" in said.rpartition("CI passed, WITHOUT")[2]
+
+
+def test_without_kube_linter_it_says_what_was_not_checked(checkout: Checkout) -> None:
+    (checkout.folder / "bin/kube-linter").unlink()
+    status, said = checkout.run()
+    assert status == 0
+    assert checkout.ran() == ALL
+    passed, _, without = said.rpartition("CI passed, WITHOUT")
+    assert ("kube-linter" in without and bool(passed)) == (shutil.which("kube-linter") is None)
 
 
 def test_without_the_time_it_runs_what_it_must(checkout: Checkout) -> None:

@@ -69,7 +69,7 @@ class Cluster:
         # InferenceServices first: a namespace with Knative's pods in it takes minutes to go.
         if not self._exists(name):
             return
-        self.kubectl("delete", "-n", name, "inferenceservices", "--all", "--wait=true")
+        self.kubectl("delete", "-n", name, "inferenceservices,inferencegraphs", "--all", "--wait=true")
         self.kubectl("delete", "-n", name, "pods", "--all", "--grace-period=1", "--wait=false")
         self.kubectl("delete", "namespace", name, "--wait=true", timeout=400)
 

@@ -15,12 +15,14 @@ def write_kustomization(
     namespace: str,
     components: Sequence[str] = (),
     patches: Sequence[tuple[str, list[dict[str, Any]]]] = (),
+    overlay: str = "",
 ) -> None:
     """Write one that has one pod of each part: what a load shows then isn't another pod's start.
 
     Args:
         components: of manifests/components.
         patches: JSON patches by kind/name, in force after all others.
+        overlay: this folder's, with no other patches than those given; the mode's, if empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parts = ("predictor", "transformer") if MODE == "Knative" else ("predictor",)
@@ -29,8 +31,9 @@ def write_kustomization(
         for part in parts
         for bound in ("minReplicas", "maxReplicas")
     ]
+    usual = [] if overlay else [*PATCHES[MODE], ("InferenceService/emoji", bounds)]
     kustomization = {
-        "resources": [os.path.relpath(ROOT / OVERLAYS[MODE], folder)],
+        "resources": [os.path.relpath(ROOT / (overlay or OVERLAYS[MODE]), folder)],
         "components": [os.path.relpath(ROOT / "manifests/components" / name, folder) for name in components],
         "namespace": namespace,
         "images": [
@@ -42,7 +45,7 @@ def write_kustomization(
                 "target": dict(zip(("kind", "name"), target.split("/"), strict=True)),
                 "patch": json.dumps(patch),
             }
-            for target, patch in (*PATCHES[MODE], ("InferenceService/emoji", bounds), *patches)
+            for target, patch in (*usual, *patches)
         ],
     }
     (folder / "kustomization.yaml").write_text(json.dumps(kustomization, indent=1), encoding="utf-8")

@@ -28,15 +28,21 @@ class Question:
     model: str = "emoji"
     steps: int | None = None
     guidance: float | None = None
+    key: str | None = None
+    """Decides where the model is a weighted alias."""
 
     def of(self, model: str) -> "Question":
         """The same for another model."""
         return replace(self, model=model)
 
     @property
-    def parameters(self) -> dict[str, int | float]:
+    def parameters(self) -> dict[str, int | float | str]:
         """The request parameters of the protocol."""
-        given = {"num_inference_steps": self.steps, "guidance_scale": self.guidance}
+        given = {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance,
+            "sticky_key": self.key,
+        }
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -49,6 +55,13 @@ class Reply:
     """The exact version that drew it, such as "openmoji@1"."""
     english: str
     seed: int
+
+    @classmethod
+    def of_v2(cls, body: Any) -> "Reply":
+        """Of a reply of the Open Inference Protocol as JSON. Raises KeyError and the like."""
+        outputs = {output["name"]: output["data"][0] for output in body["outputs"]}
+        image = base64.b64decode(outputs["image"], validate=True)
+        return cls(image, outputs["lora"], outputs["prompt"], outputs["seed"])
 
     @property
     def pixels(self) -> np.ndarray:
@@ -79,6 +92,10 @@ class Ingress:
 
     async def v2(self, client: httpx.AsyncClient, question: Question) -> Reply:
         """By the Open Inference Protocol over REST. Raises httpx.HTTPError, and KeyError and the like."""
+        return Reply.of_v2(await self.v2_json(client, question))
+
+    async def v2_json(self, client: httpx.AsyncClient, question: Question) -> Any:
+        """The same, as the whole JSON that came."""
         inputs = [
             {"name": "prompt", "datatype": "BYTES", "shape": [1], "data": [question.prompt]},
             {"name": "seed", "datatype": "INT64", "shape": [1], "data": [question.seed]},
@@ -86,13 +103,7 @@ class Ingress:
         response = await client.post(
             f"/v2/models/{question.model}/infer", json={"inputs": inputs, "parameters": question.parameters}
         )
-        outputs = {output["name"]: output["data"][0] for output in _json(response)["outputs"]}
-        return Reply(
-            base64.b64decode(outputs["image"], validate=True),
-            outputs["lora"],
-            outputs["prompt"],
-            outputs["seed"],
-        )
+        return _json(response)
 
     async def v1(self, client: httpx.AsyncClient, question: Question) -> Reply:
         """By KServe's v1 protocol."""

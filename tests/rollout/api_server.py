@@ -26,6 +26,8 @@ class ApiServer:
     def __init__(self, simulated):
         self.simulated, self.controllers = simulated, simulated.controllers
         self.metrics = {}
+        self.model = {}
+        """What the metadata of the model `emoji` say beside its name, in each of these pods."""
         self.refuse = set()
         """(method, kind) pairs that this user may not do; Pod/proxy is a kind."""
         self.down = False
@@ -90,9 +92,12 @@ class ApiServer:
                 return 403, {"message": f"user cannot {method} {kind}"}
             if rest:
                 pod = name.removesuffix(":8080")
-                page = None if pod in self.hung else self.metrics.get(pod)
-                self.read[pod] += page is not None
-                return (200, page) if page is not None else (503, {"message": "no answer from the pod"})
+                if pod in self.hung or pod not in self.metrics:
+                    return 503, {"message": "no answer from the pod"}
+                if rest == "/proxy/v2/models/emoji":
+                    return 200, {"name": "emoji", **self.model}
+                self.read[pod] += 1
+                return 200, self.metrics[pod]
             try:
                 return 200, self._act(method, kind, name, body)
             except NotFound as error:

@@ -41,6 +41,7 @@ class Pods:
         requests = Counter("emoji_requests", "…", ["model", "status"], registry=registry)
         seconds = Histogram("emoji_request_seconds", "…", ["model"], buckets=(1, 2, 5), registry=registry)
         self._counters[version.name] = (registry, requests, seconds)
+        self.server.metrics[version.name] = generate_latest(registry).decode()  # a ready pod answers
         labels = {"serving.knative.dev/revision": version.name, "app": f"isvc.{version.name}-predictor"}
         container = {"name": "kserve-container", "ports": [{"containerPort": 8080}]}
         self.server.simulated.store.create(

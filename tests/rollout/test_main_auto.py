@@ -94,6 +94,31 @@ def test_auto_asks_for_its_rights_before_it_changes_anything(server):
     assert shares() == {NOTO: 100}
 
 
+def test_auto_begins_nothing_that_it_cannot_judge(server):
+    with Pods(server, {NOTO: GOOD}):
+        while not server.metrics:
+            time.sleep(0.02)
+        server.hung = set(server.metrics)
+        code, _, err = run(*AUTO)
+    assert code == 1
+    assert "`auto` needs to read pods' metrics: pod " in err
+    assert shares() == {NOTO: 100}
+    assert status()["events"] == []
+
+
+def test_auto_that_is_refused_on_the_way_says_what_it_leaves(server):
+    server.refuse = {("GET", "Pod/proxy")}
+    with Pods(server, {OPEN: GOOD}):  # scaled to zero: before the canary there is no pod to be refused
+        code, _, err = run(*AUTO)
+    assert code == 1
+    assert err.startswith("stopped: `auto` needs to read pods' metrics: ")
+    assert "openmoji@1 has 10 %" in err
+    (event,) = status()["events"]
+    assert event["reason"] == "RolloutStopped"
+    assert "openmoji@1 has 10 %" in event["message"]
+    assert shares() == {NOTO: 90, OPEN: 10}
+
+
 def test_auto_does_not_judge_by_too_few_requests(server):
     with Pods(server, {NOTO: GOOD, OPEN: []}):
         code, _, err = run(*AUTO, "--max-wait", "2s")
