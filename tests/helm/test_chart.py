@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.manifests.render import CHART, SETTINGS, Manifest, helm, kustomize, one, run, template
+from tests.manifests.render import CHART, ROOT, SETTINGS, Manifest, helm, kustomize, one, run, template
 
 pytestmark = pytest.mark.manifests
 
@@ -57,7 +57,6 @@ def test_helm_finds_no_fault(name: str) -> None:
         ("weights.accessMode=ReadWriteOncePod", "accessMode"),
         ("canary.percent=101", "percent"),
         ("canary.percent=some", "percent"),
-        ("canary.look=openmoji@1", "percent"),
         ("translation.backend=seq2seq", "storageUri"),
         ("timeoutSeconds=60", "timeoutSeconds"),
         ("weights.base.uri=/models", "uri"),
@@ -69,12 +68,26 @@ def test_helm_finds_no_fault(name: str) -> None:
         ("predictor.resources.limits=null", "limits"),
         ("tracing.endpoint=otel-collector:4318", "endpoint"),
         ("tracing.ratio=2", "ratio"),
+        ("weights.loras.uri=oci://registry.example.com/emoji-weights:0.1.0", "uri"),
         ("auth.enabled=true", "auth.enabled needs mode Standard"),
+        ("autoscaling.class=keda", "autoscaling.class needs mode Standard"),
+        ("mode=Standard,autoscaling.class=keda", "needs monitoring.enabled"),
+        ("ingress.host=draw.example.org", "ingress.host needs mode Standard"),
+        ("canary.look=notoemoji@1", "canary.look is look"),
+        ("canary.look=notoemoji@1,canary.percent=10", "canary.look is look"),
+        ("predictor.minReplicas=9", "predictor.minReplicas is more"),
+        ("transformer.minReplicas=9", "transformer.minReplicas is more"),
+        ("grpc.minReplicas=9", "grpc.minReplicas is more"),
         ("weights.base.uri=s3://models/base", "weights.copyEmbedded"),
     ],
 )
 def test_wrong_values_are_refused(expression: str, complaint: str) -> None:
     assert complaint in template(expression, fails=True)
+
+
+@pytest.mark.parametrize("release", ["1emoji", "my.emoji"])
+def test_releases_that_no_service_may_be_named_after_are_refused(release: str) -> None:
+    assert "begins the names of Services" in run("helm", "template", release, CHART, fails=True)
 
 
 def test_whole_numbers_are_quantities_too() -> None:
@@ -106,6 +119,7 @@ def _traffic(*sets: str) -> tuple[str, int | None]:
 
 def test_a_canary_in_knative_mode_step_by_step() -> None:
     assert _traffic() == ("notoemoji@1", None)
+    assert _traffic("canary.look=openmoji@1") == ("openmoji@1", 0)
     assert _traffic("canary.look=openmoji@1", "canary.percent=10") == ("openmoji@1", 10)
     assert _traffic("look=openmoji@1", "canary.percent=") == ("openmoji@1", None), (
         "promoted: the same revision has all"
@@ -121,14 +135,98 @@ def _weights(*sets: str) -> list[dict[str, int]]:
 
 def test_a_canary_in_standard_mode_step_by_step() -> None:
     assert _weights() == [{"emoji-predictor": 100}] * 2
+    assert _weights("canary.look=openmoji@1") == _weights("canary.look=openmoji@1", "canary.percent=0")
     for percent in (0, 10, 100):
         weights = {"emoji-predictor": 100 - percent, "emoji-canary-predictor": percent}
         assert _weights("canary.look=openmoji@1", f"canary.percent={percent}") == [weights] * 2
 
 
+DOCUMENTED = re.compile(r"^\| `([a-z.]+): (\S+)` \| (.+) \| (.+) \|$", re.MULTILINE)
+
+
+def _by_values(mode: str, heading: str, **before: str) -> list[Any]:
+    """What the edits of a table of docs/rollout.md lead to, one by one: look and share in Knative mode;
+    in Standard mode the looks of the stable service and of the canary, and the canary's share."""
+    page = (ROOT / "docs" / "rollout.md").read_text().partition("\n## By GitOps\n")[2]
+    table = page.partition(f"\n{heading}")[2].partition("\n| ")[2].partition("\n\n")[0]
+    values, seen = {"mode": mode, "look": "notoemoji@1"} | before, []
+    for key, value, *effects in DOCUMENTED.findall(table):
+        if effects[mode == "Standard"] == "(leave out)":
+            continue
+        values[key] = value.strip('"')
+        sets = [f"{name}={it}" for name, it in values.items()]
+        if mode == "Knative":
+            seen.append(_traffic(*sets))
+            continue
+        services = {
+            item["metadata"]["name"]: item["spec"]["predictor"]["model"]["env"][0]["value"]
+            for item in helm(*sets)
+            if item["kind"] == "InferenceService"
+        }
+        (shares,) = {share.get("emoji-canary-predictor") for share in _weights(*sets)}
+        seen.append((services["emoji"], services.get("emoji-canary"), shares))
+    return seen
+
+
+def test_a_rollout_one_value_at_a_time_as_documented() -> None:
+    old, new = "notoemoji@1", "openmoji@1"
+    assert _by_values("Knative", "Promote") == [(new, percent) for percent in (0, 10, 100, 100, 100, None)]
+    assert _by_values("Standard", "Promote") == [
+        *((old, new, percent) for percent in (0, 10, 100)),
+        *((new, new, percent) for percent in (100, 0)),
+        *[(new, None, None)] * 2,
+    ]
+
+
+def test_a_rollback_one_value_at_a_time_as_documented() -> None:
+    old, new = "notoemoji@1", "openmoji@1"
+    canary = {"canary.look": new, "canary.percent": "10"}
+    assert _by_values("Knative", "Roll back", **canary) == [(new, 0), (old, 0), (old, None)]
+    assert _by_values("Standard", "Roll back", **canary) == [(old, new, 0), *[(old, None, None)] * 2]
+
+
 def test_standard_mode_by_one_value_has_a_pod() -> None:
     predictor = one(helm("mode=Standard"), "InferenceService", "emoji")["spec"]["predictor"]
     assert predictor["minReplicas"] == 1
+
+
+def _who_gets_in(*sets: str) -> list[str]:
+    ingress = one(helm(*sets), "NetworkPolicy", "emoji")["spec"]["ingress"]
+    names: list[str] = ingress[0]["from"][1]["namespaceSelector"]["matchExpressions"][0]["values"]
+    return names
+
+
+def test_knatives_own_pods_get_in_whichever_gateway_there_is() -> None:
+    gateway = "networkPolicy.gatewayNamespaces"
+    assert _who_gets_in() == ["knative-serving", "kourier-system"]
+    assert _who_gets_in(f"{gateway}={{istio-system}}") == ["knative-serving", "istio-system"]
+    assert _who_gets_in(f"{gateway}={{knative-serving,istio}}") == ["knative-serving", "istio"]
+    assert _who_gets_in("mode=Standard", f"{gateway}={{istio-system}}") == ["istio-system"]
+
+
+def test_each_release_has_a_host_of_its_own() -> None:
+    for release in ("emoji", "blue"):
+        text = run("helm", "template", release, CHART, "--set", "mode=Standard")
+        route = one([item for item in yaml.safe_load_all(text) if item], "HTTPRoute", release)
+        assert route["spec"]["hostnames"] == [f"{release}.example.com"]
+
+
+def test_another_vendors_gpu_is_one_value() -> None:
+    service = one(helm("gpu.enabled=true", "gpu.resource=amd.com/gpu"), "InferenceService", "emoji")
+    assert service["spec"]["predictor"]["model"]["resources"]["limits"]["amd.com/gpu"] == "1"
+    assert "nvidia" not in yaml.safe_dump(service)
+
+
+def test_a_canary_of_standard_mode_has_as_many_pods_and_counts_its_own_queue() -> None:
+    objects = deepcopy(helm("canary.look=openmoji@1", "predictor.minReplicas=3", values="gpu"))
+    stable, canary = (one(objects, "InferenceService", name) for name in ("emoji", "emoji-canary"))
+    for service, name in ((stable, "emoji"), (canary, "emoji-canary")):
+        predictor = service["spec"]["predictor"]
+        query = predictor.pop("autoScaling")["metrics"][0]["external"]["metric"]["query"]
+        assert f'inferenceservice="{name}"' in query
+        del predictor["model"]["env"]
+    assert canary["spec"] == stable["spec"]
+    assert canary["metadata"]["annotations"] == stable["metadata"]["annotations"]
 
 
 def test_a_translator_is_mounted_where_its_flag_says() -> None:

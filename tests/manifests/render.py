@@ -57,19 +57,24 @@ def run(name: str, *arguments: str | Path, fails: bool = False, text: str | None
 
 
 @cache
-def kustomize(*parts: str, extra: str = "") -> Sequence[Manifest]:
+def kustomize(*parts: str, extra: str = "", below: str = "") -> Sequence[Manifest]:
     """The objects of an overlay with components, all by their paths below manifests/.
 
     Args:
         parts: an overlay, then components.
         extra: more YAML for the kustomization that puts them together.
+        below: YAML for a kustomization of its own between the overlay and the components.
     """
-    if len(parts) == 1 and not extra:
+    if len(parts) == 1 and not extra and not below:
         return _objects(run("kustomize", "build", MANIFESTS / parts[0]))
     # kustomize wants relative paths, so a kustomization that puts parts together must lie in this tree
     TOOLS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=TOOLS) as folder:
         overlay, *components = (f"../../manifests/{part}" for part in parts)
+        if below:
+            Path(folder, "below").mkdir()
+            Path(folder, "below", "kustomization.yaml").write_text(f"resources: [../{overlay}]\n" + below)
+            overlay = "below"
         head = {"resources": [overlay], "components": components}
         Path(folder, "kustomization.yaml").write_text(yaml.safe_dump(head) + extra)
         return _objects(run("kustomize", "build", folder))

@@ -37,7 +37,8 @@ def test_everything_is_in_one_namespace_and_labelled(setting: str) -> None:
     for item in render(setting):
         assert item["metadata"]["labels"]["app.kubernetes.io/name"] == "emoji-diffusion", title(item)
         assert item["metadata"]["labels"]["app.kubernetes.io/instance"] == "emoji"
-        assert item["metadata"].get("namespace", "emoji") == "emoji"
+        if item["kind"] != "Namespace":
+            assert item["metadata"]["namespace"] == "emoji", title(item)
     labels = one(render(setting), "Namespace", "emoji")["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
@@ -137,23 +138,77 @@ def test_a_knative_canary_is_two_values() -> None:
     assert canary == stable
 
 
-def test_a_standard_canary_is_a_second_service_and_its_share() -> None:
-    objects = kustomize(*STANDARD, "components/canary/standard")
-    stable = deepcopy(one(objects, "InferenceService", "emoji"))
-    canary = one(objects, "InferenceService", "emoji-canary")
+def _copy_with(stable: Manifest, look: str) -> Manifest:
+    """What a canary of Standard mode is to be: all that the stable service is, under another name."""
+    copy = deepcopy(stable)
+    copy["metadata"]["name"] = "emoji-canary"
+    copy["spec"]["predictor"]["model"]["env"][0]["value"] = look
+    for metric in copy["spec"]["predictor"].get("autoScaling", {}).get("metrics", []):
+        query = metric["external"]["metric"]["query"]
+        metric["external"]["metric"]["query"] = query.replace(
+            'inferenceservice="emoji"', 'inferenceservice="emoji-canary"'
+        )
+    return copy
+
+
+CANARY = "components/canary/standard"
+
+
+def test_a_standard_canary_is_a_second_service_without_a_share_before_it_has_pods() -> None:
+    objects = kustomize(*STANDARD, CANARY)
+    stable, canary = (one(objects, "InferenceService", name) for name in ("emoji", "emoji-canary"))
+    assert stable == one(kustomize(*STANDARD), "InferenceService", "emoji")
     assert (_look(stable), _look(canary)) == ("notoemoji@1", "openmoji@1")
-    assert (
-        _weights(one(objects, "HTTPRoute", "emoji"))
-        == [{"emoji-predictor": 90, "emoji-canary-predictor": 10}] * 2
-    )
-    # apart from that, a canary is what the stable version is: one pod without an autoscaler
-    stable["metadata"]["name"] = "emoji-canary"
-    stable["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] = "none"
-    stable["spec"]["predictor"] |= {"minReplicas": 1, "maxReplicas": 1}
-    stable["spec"]["predictor"]["model"]["env"][0]["value"] = "openmoji@1"
-    del stable["spec"]["predictor"]["scaleMetric"], stable["spec"]["predictor"]["scaleTarget"]
-    assert canary == stable
+    weights = {"emoji-predictor": 100, "emoji-canary-predictor": 0}
+    assert _weights(one(objects, "HTTPRoute", "emoji")) == [weights] * 2
+    assert canary == _copy_with(stable, "openmoji@1")
     assert not [item for item in objects if item["kind"] == "ConfigMap"]
+
+
+CHANGES = """
+patches:
+  - target: {kind: InferenceService, name: "%s"}
+    patch: |-
+      - {op: add, path: /spec/predictor/serviceAccountName, value: emoji-s3}
+      - {op: replace, path: /spec/predictor/minReplicas, value: 3}
+      - {op: replace, path: /spec/predictor/storageUris/0/uri, value: "s3://models/base/"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("parts", "layers"),
+    [
+        (("overlays/gpu", CANARY), {}),
+        ((*STANDARD, "components/gpu", CANARY), {}),
+        ((*STANDARD, CANARY, "components/gpu"), {}),
+        ((*STANDARD, "components/keda", CANARY), {}),
+        ((*STANDARD, CANARY), {"below": CHANGES % "emoji"}),
+        ((*STANDARD, CANARY), {"extra": CHANGES % "emoji(-canary)?"}),
+    ],
+)
+def test_a_standard_canary_inherits_what_was_made_of_the_stable_service(
+    parts: tuple[str, ...], layers: dict[str, str]
+) -> None:
+    objects = kustomize(*parts, **layers)
+    stable = one(objects, "InferenceService", "emoji")
+    assert stable != one(kustomize(*STANDARD), "InferenceService", "emoji")
+    assert one(objects, "InferenceService", "emoji-canary") == _copy_with(stable, "openmoji@1")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (*STANDARD, CANARY),
+        (*STANDARD, "components/monitoring", "components/monitoring/standard", "components/auth"),
+        ("base", "components/grpc", "components/monitoring"),
+    ],
+)
+def test_components_go_where_the_layer_below_is(parts: tuple[str, ...]) -> None:
+    objects = kustomize(*parts, below="namespace: pictures\n")
+    one(objects, "Namespace", "pictures")
+    for item in objects:
+        if item["kind"] != "Namespace":
+            assert item["metadata"].get("namespace") == "pictures", title(item)
 
 
 def test_routes_lead_to_ports_of_the_transformer() -> None:
@@ -190,14 +245,15 @@ def test_kserve_takes_none_of_our_services_for_one_of_many_models(setting: str) 
             assert "storageUris" in predictor or predictor["model"]["modelFormat"]["name"] == "huggingface"
 
 
-def test_gpu_goes_to_the_canary_as_well() -> None:
-    objects = kustomize(*STANDARD, "components/canary/standard", "components/gpu")
-    for name in ("emoji", "emoji-canary"):
-        predictor = one(objects, "InferenceService", name)["spec"]["predictor"]
+def test_gpu_nodes_are_chosen_by_the_resource_alone() -> None:
+    # any label would be another program's, such as GPU feature discovery's; the device plugin sets none
+    for setting in ("kustomize:gpu", "helm:gpu"):
+        predictor = one(render(setting), "InferenceService", "emoji")["spec"]["predictor"]
         assert predictor["model"]["resources"]["limits"]["nvidia.com/gpu"] == "1"
-        assert "--dtype=float16" in predictor["model"]["args"]
-        assert predictor["nodeSelector"]
-        assert predictor["tolerations"]
+        assert "nodeSelector" not in predictor
+        assert predictor["tolerations"] == [
+            {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+        ]
 
 
 def test_graphs_name_our_service_and_share_out_everything() -> None:

@@ -83,6 +83,21 @@ prometheus.io/port: "8080"
 prometheus.io/path: /metrics
 {{- end -}}
 
+{{/* Annotations of what Knative scales. */}}
+{{- define "emoji.scaleToZero" -}}
+autoscaling.knative.dev/window: {{ .Values.autoscaling.window }}
+autoscaling.knative.dev/scale-to-zero-pod-retention-period: {{ .Values.autoscaling.podRetention }}
+{{- end -}}
+
+{{/* The canary's share as it is asked for: none where a look alone is, nothing without either. */}}
+{{- define "emoji.canaryPercent" -}}
+{{- if ne (toString .Values.canary.percent) "" -}}
+{{- .Values.canary.percent -}}
+{{- else if .Values.canary.look -}}
+0
+{{- end -}}
+{{- end -}}
+
 {{- define "emoji.translatorArgs" -}}
 {{- if ne .Values.translation.backend "glossary" }}
 - --translator={{ .Values.translation.backend }}
@@ -110,9 +125,18 @@ imagePullSecrets:
 {{- .Values.weights.loras.uri | default (printf "pvc://%s-loras" (include "emoji.name" .)) -}}
 {{- end -}}
 
+{{/* Knative's activator and autoscaler talk to the pods as well, whichever gateway there is. */}}
 {{- define "emoji.gatewayNamespaces" -}}
-{{- $default := ternary (list "knative-serving" "kourier-system") (list "envoy-gateway-system") (eq .Values.mode "Knative") -}}
-{{- .Values.networkPolicy.gatewayNamespaces | default $default | toJson -}}
+{{- if eq .Values.mode "Knative" -}}
+{{- concat (list "knative-serving") (.Values.networkPolicy.gatewayNamespaces | default (list "kourier-system")) | uniq | toJson -}}
+{{- else -}}
+{{- .Values.networkPolicy.gatewayNamespaces | default (list "envoy-gateway-system") | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The host of the route in mode Standard. */}}
+{{- define "emoji.host" -}}
+{{- .Values.ingress.host | default (printf "%s.example.com" (include "emoji.name" .)) -}}
 {{- end -}}
 
 {{/* Where the transformer is from inside the cluster. */}}

@@ -1,8 +1,51 @@
-{{/* What the predictors of the stable version and of a canary have alike. (root, look) */}}
+{{/* The metadata of the InferenceService with the predictor, the stable one or a canary. (root, its name) */}}
+{{- define "emoji.predictorMetadata" -}}
+{{- $root := index . 0 }}
+{{- $knative := eq $root.Values.mode "Knative" -}}
+name: {{ index . 1 }}
+annotations:
+  serving.kserve.io/deploymentMode: {{ $root.Values.mode }}
+  {{- if not $knative }}
+  serving.kserve.io/autoscalerClass: {{ $root.Values.autoscaling.class }}
+  {{- end }}
+labels:
+  {{- include "emoji.labels" $root | nindent 2 }}
+  {{- if not $knative }}
+  networking.kserve.io/visibility: cluster-local  # no routes by KServe: its own would take the place of ours
+  {{- end }}
+{{- end -}}
+
+{{/* Its predictor. (root, its name, look) */}}
 {{- define "emoji.predictor" -}}
 {{- $root := index . 0 }}
 {{- $values := $root.Values }}
 {{- $knative := eq $values.mode "Knative" -}}
+labels:
+  app.kubernetes.io/component: predictor
+  {{- if $knative }}
+  networking.knative.dev/visibility: cluster-local  # the transformer is the way in
+  {{- end }}
+{{- if $knative }}
+annotations:
+  {{- include "emoji.scaleToZero" $root | nindent 2 }}
+scaleMetric: concurrency
+scaleTarget: {{ $values.predictor.concurrency }}
+{{- else if eq $values.autoscaling.class "keda" }}
+autoScaling:
+  metrics:
+    - type: External
+      external:
+        metric:
+          backend: prometheus
+          serverAddress: {{ $values.autoscaling.prometheus }}
+          query: sum(emoji_queue_rows{namespace="{{ $root.Release.Namespace }}", inferenceservice="{{ index . 1 }}"})
+        target: {type: Value, value: {{ $values.autoscaling.queueRows | quote }}}
+{{- else if eq $values.autoscaling.class "hpa" }}
+scaleMetric: cpu
+scaleTarget: {{ $values.autoscaling.cpuPercent }}
+{{- end }}
+minReplicas: {{ ternary $values.predictor.minReplicas (max 1 $values.predictor.minReplicas) $knative }}
+maxReplicas: {{ $values.predictor.maxReplicas }}
 timeout: {{ $values.timeoutSeconds }}
 automountServiceAccountToken: false
 {{- with $values.predictor.serviceAccountName }}
@@ -14,15 +57,13 @@ deploymentStrategy:
   type: RollingUpdate
   rollingUpdate: {maxUnavailable: 0, maxSurge: 1}
 {{- end }}
-{{- $nodes := dict }}
-{{- $tolerations := list }}
-{{- if $values.gpu.enabled }}
-{{- $nodes = dict "nvidia.com/gpu.present" "true" }}
-{{- $tolerations = list (dict "key" $values.gpu.resource "operator" "Exists" "effect" "NoSchedule") }}
-{{- end }}
-{{- with $values.predictor.nodeSelector | default $nodes }}
+{{- with $values.predictor.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- $tolerations := list }}
+{{- if $values.gpu.enabled }}
+{{- $tolerations = list (dict "key" $values.gpu.resource "operator" "Exists" "effect" "NoSchedule") }}
 {{- end }}
 {{- with $values.predictor.tolerations | default $tolerations }}
 tolerations:
@@ -45,7 +86,7 @@ model:
     {{- end }}
   {{- end }}
   env:
-    - {name: DEFAULT_LOOK, value: {{ index . 1 | quote }}}
+    - {name: DEFAULT_LOOK, value: {{ index . 2 | quote }}}
     {{- with $values.predictor.env }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
