@@ -24,7 +24,7 @@ PAGES = (0, 16, 32)
 @dataclass(frozen=True, eq=False, slots=True)
 class _Graph:
     graph: torch.cuda.CUDAGraph
-    inputs: tuple[torch.Tensor, ...]
+    inputs: list[torch.Tensor]
     output: torch.Tensor
 
     def replay(self, *inputs: torch.Tensor) -> torch.Tensor:
@@ -60,6 +60,10 @@ class Graphs:
         shape = latents.shape, states.shape
         self._shapes.add(shape)
         wanted = ROWS[: 1 + ROWS.index(_filled(most) or ROWS[-1])]
+        # One place for the inputs of all: a prompt's states are megabytes a row, with keys and values.
+        inputs = [
+            each.expand(wanted[-1], *each.shape).clone() for each in (latents, latents.new_zeros(()), states)
+        ]
         # The largest first: what the chosen pages are copied to then grows but once.
         for rows, pages in product(reversed(wanted), reversed(PAGES)):
             for choice in self._choices(pages):
@@ -67,12 +71,7 @@ class Graphs:
                 self._adapters.select(choices, pages)
                 key = rows, shape, self._adapters.layout
                 if key not in self._graphs:
-                    inputs = (
-                        torch.stack([latents] * rows),
-                        latents.new_zeros(rows),
-                        torch.stack([states] * rows),
-                    )
-                    self._graphs[key] = self._captured(inputs, choices, pages)
+                    self._graphs[key] = self._captured([each[:rows] for each in inputs], choices, pages)
 
     def __call__(
         self,
@@ -106,19 +105,18 @@ class Graphs:
         ones: list[Choice] = [((name, 1.0),) for name in self._adapters.names]
         return [one for one in ones if self._adapters.pages(one) <= pages] if pages else [()]
 
-    def _captured(
-        self, inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor], choices: Sequence[Choice], pages: int
-    ) -> _Graph:
+    def _captured(self, inputs: list[torch.Tensor], choices: Sequence[Choice], pages: int) -> _Graph:
+        latents, timesteps, states = inputs
         # Once beforehand, and beside the default stream: libraries choose kernels and take memory at first.
         default, beside = torch.cuda.current_stream(), torch.cuda.Stream()
         beside.wait_stream(default)
         with torch.cuda.stream(beside):
-            self._compute(*inputs, choices, pages)
+            self._compute(latents, timesteps, states, choices, pages)
         default.wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
         # thread_local: other threads may pin memory meanwhile
         with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-            output = self._compute(*inputs, choices, pages)
+            output = self._compute(latents, timesteps, states, choices, pages)
         return _Graph(graph, inputs, output)
 
 
