@@ -8,8 +8,9 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.knative import KnativeService
 from tests.cluster.looks import STABLE
-from tests.cluster.modes import MODE, OUT, SERVICES
+from tests.cluster.modes import KNATIVE_SMALL, MODE, OUT, SERVICES
 from tests.cluster.overlay import write_kustomization
 from tests.cluster.report import Report, Section
 from tests.cluster.service import Service
@@ -77,6 +78,20 @@ def deployed(cluster: Cluster) -> Iterator[Service]:
         began = time.monotonic()
         cluster.kubectl("apply", "-k", str(folder))
         service = SERVICES[MODE](cluster, namespace)
+        service.wait()
+        service.seconds_to_ready = time.monotonic() - began
+        yield service
+
+
+@pytest.fixture(scope="session")
+def to_zero(cluster: Cluster) -> Iterator[KnativeService]:
+    """The service of `overlays/knative` itself. Its pods go after some minutes, while other tests run."""
+    with cluster.namespace("t-zero") as namespace:
+        folder = OUT / "kustomize-zero"
+        write_kustomization(folder, namespace, (), KNATIVE_SMALL, "manifests/overlays/knative")
+        began = time.monotonic()
+        cluster.kubectl("apply", "-k", str(folder))
+        service = KnativeService(cluster, namespace)
         service.wait()
         service.seconds_to_ready = time.monotonic() - began
         yield service

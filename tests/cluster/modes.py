@@ -51,6 +51,23 @@ PATCHES: dict[str, list[tuple[str, list[dict[str, Any]]]]] = {
 }
 """JSON patches, by kind/name, that make an overlay fit the cluster under test."""
 
+LEAST = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}}
+KNATIVE_SMALL: list[tuple[str, list[dict[str, Any]]]] = [
+    (
+        "InferenceService/emoji",
+        [
+            {"op": "replace", "path": "/spec/predictor/model/resources", "value": SMALL},
+            {"op": "add", "path": "/spec/predictor/model/args", "value": ["--threads=1"]},
+            {"op": "replace", "path": "/spec/transformer/containers/0/resources", "value": LEAST},
+        ],
+    ),
+    (
+        "InferenceService/emoji-grpc",
+        [{"op": "replace", "path": "/spec/predictor/model/resources", "value": LEAST}],
+    ),
+]
+"""As PATCHES, for the overlay `knative` itself: what it scales by stays its own."""
+
 only_knative = pytest.mark.skipif(
     MODE != "Knative", reason=f"Knative's alone; these tests are in {MODE} mode"
 )

@@ -1,12 +1,19 @@
 """The service is brought up as a user would, and draws."""
 
+import io
+import re
 import time
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tests.cluster.cluster import Cluster
-from tests.cluster.drawing import check_pictures
-from tests.cluster.modes import MODE, REGISTRY, SERVICES, VALUES
+from tests.cluster.cluster import Cluster, run
+from tests.cluster.drawing import ask, check_pictures
+from tests.cluster.knative import KnativeService
+from tests.cluster.looks import STABLE
+from tests.cluster.modes import MODE, REGISTRY, SERVICES, VALUES, only_knative
+from tests.cluster.questions import LIGHT
 from tests.cluster.report import Section
 from tests.cluster.service import Service
 from weights.eval.judge import Judge
@@ -20,8 +27,17 @@ def test_kustomize(emoji: Service, judge: Judge, evidence: Section) -> None:
     check_pictures(emoji, judge, evidence)
 
 
-def test_helm(cluster: Cluster, judge: Judge, evidence: Section) -> None:
-    """`helm install` and `helm test` in a clean namespace: the same"""
+@only_knative
+def test_overlay_knative(to_zero: KnativeService, evidence: Section) -> None:
+    """`kubectl apply -k` of overlays/knative, which test_9_zero.py finds at zero: Ready, and a picture"""
+    evidence.fact("seconds from apply to Ready", round(to_zero.seconds_to_ready, 1))
+    reply = ask(to_zero.ingress(), "v2", LIGHT[0])
+    evidence.picture(f"“{LIGHT[0].prompt}”, {reply.lora}", reply.png)
+    assert reply.lora == STABLE
+
+
+def test_helm(cluster: Cluster, judge: Judge, evidence: Section, tmp_path: Path) -> None:
+    """`helm install`, its notes' curl and `helm test` in a clean namespace: the same"""
     with cluster.namespace("t-helm") as namespace:
         service = SERVICES[MODE](cluster, namespace)
         registry = ("--set", f"image.registry={REGISTRY}")
@@ -31,5 +47,13 @@ def test_helm(cluster: Cluster, judge: Judge, evidence: Section) -> None:
         evidence.fact("seconds from install to Ready", round(time.monotonic() - began, 1))
         said = cluster.helm("test", "emoji", "-n", namespace, "--logs")
         evidence.fact("helm test", said.splitlines()[-5:])
+        notes = cluster.helm("get", "notes", "emoji", "-n", namespace)
+        (curl,) = re.findall(r"^ +(curl (?:.*\\\n)+.*)$", notes, re.M)
+        address = f"INGRESS=http://{service.ingress().address}"
+        run("bash", "-euo", "pipefail", "-c", f"cd {tmp_path}; {address}; {curl}", timeout=300)
+        png = (tmp_path / "puppy.png").read_bytes()
+        with Image.open(io.BytesIO(png)) as picture:
+            assert picture.format == "PNG"
+        evidence.picture("curl of the notes", png)
         check_pictures(service, judge, evidence)
         cluster.helm("uninstall", "emoji", "-n", namespace)
