@@ -101,14 +101,15 @@ class LiveLooks:
         """Take what the files say now, with the versions that came and without those that went."""
         for version in await asyncio.to_thread(self._find_new):
             await self._load(version, adapters)
-        await asyncio.to_thread(self.refresh)
+        if not await asyncio.to_thread(self.refresh):
+            return  # what came is kept for when they can be used, else it would be loaded anew each time
         for version in self._loaded - set(self.current.references.values()):
             self._loaded -= {version}
             dropping = self._drop(version, adapters)
             self._leaving[version] = asyncio.create_task(dropping, name=f"drop {version}")
 
-    def refresh(self) -> None:
-        """Take what the files say now of versions that are loaded."""
+    def refresh(self) -> bool:
+        """Take what the files say now of versions that are loaded; False where they can't be used."""
         try:
             found = find_looks(self._usable(self._store.table(), self.current.references), self._wanted)
             found = found.with_routes(routes.read(self._routes_file))
@@ -117,11 +118,12 @@ class LiveLooks:
             if text != self._told:  # once, not every time the files are read
                 log(text, level=logging.WARNING)
             self._told = text
-            return
+            return False
         self._told = ""
         if found != self.current:
             log("looks", {"emoji": found.route("emoji") or found.default, "routes": dict(found.routes)})
             self.current = found
+        return True
 
     def _find_new(self) -> list[str]:
         """The versions that are to be loaded now."""

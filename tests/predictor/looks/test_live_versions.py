@@ -142,6 +142,40 @@ def test_a_defect_does_not_end_the_watch(
     assert "the store was not followed this time" in told(caplog)
 
 
+@pytest.mark.parametrize("trouble", ["a route to a version not there yet", "the default look removed"])
+def test_what_is_loaded_while_the_files_cannot_be_used_is_kept_for_when_they_can(
+    store: Store, looks: LiveLooks, tmp_path: Path, trouble: str
+) -> None:
+    """Not dropped and loaded again at each look at them."""
+    loads: list[str] = []
+
+    class Counted(Held):
+        async def add_adapter(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+            loads.append(name)
+            await super().add_adapter(name, tensors)
+
+    async def scenario() -> None:
+        held = Counted(*ALL)
+        if "route" in trouble:
+            (store.root / "routes.json").write_text('{"emoji": {"openmoji@2": 50, "notoemoji@9": 50}}')
+        else:
+            shutil.move(store.root / "notoemoji", tmp_path / "notoemoji")
+        store.add(make_tensors(), make_manifest("openmoji"))
+        for _ in range(5):
+            await looks.follow(held)
+            await asyncio.gather(*looks._leaving.values())
+        assert loads == ["openmoji@2"]
+        assert "openmoji@2" not in looks.current.references, "the former looks are in force"
+        if "look" in trouble:
+            shutil.move(tmp_path / "notoemoji", store.root / "notoemoji")
+        (store.root / "routes.json").write_text('{"emoji": {"openmoji@2": 100}}')
+        await looks.follow(held)
+        assert looks.current.route("emoji") == {"openmoji@2": 100}
+        assert (loads, held.names) == (["openmoji@2"], {*ALL, "openmoji@2"})
+
+    asyncio.run(scenario())
+
+
 class Stores(RuleBasedStateMachine):
     """A store that anyone writes to, followed by looks: they never mean what isn't loaded."""
 
