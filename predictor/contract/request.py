@@ -4,6 +4,7 @@ Which fields there are, and how many rows, is checked here; the fields' ranges a
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 from kserve import InferInput, InferRequest
@@ -95,6 +96,8 @@ def read_instances(
 def with_key(rows: list[dict[str, Value]], headers: Mapping[str, str] | None) -> list[dict[str, Value]]:
     """The rows, with the key of the request's headers (lower-case) where they have none of their own."""
     key = (headers or {}).get(KEY_HEADER)
+    with suppress(UnicodeError):  # bytes, read as Latin-1 on the way here; whoever sent them meant UTF-8
+        key = key and key.encode("latin-1").decode("utf-8")
     return [{**({"sticky_key": key} if key else {}), **row} for row in rows]
 
 

@@ -17,6 +17,7 @@ from predictor.contract import (
     read_tensors,
     requested_outputs,
     tenant,
+    with_key,
 )
 from predictor.errors import InvalidInput
 from tests.predictor.contract.bodies import read, tensor
@@ -93,6 +94,21 @@ def test_a_tenant_is_who_the_header_names() -> None:
     for odd in ("é", "a\x00b", "a" * 129):
         with pytest.raises(InvalidInput, match=r"^X-Tenant: must have at most 128 printable ASCII"):
             tenant({"x-tenant": odd})
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1))
+def test_a_headers_key_is_the_same_as_an_inputs(key: str) -> None:
+    """HTTP's headers are bytes, and servers hand them on as Latin-1."""
+    arrived = {"x-sticky-key": key.encode().decode("latin-1")}
+    assert with_key([{"prompt": "a"}, {"sticky_key": "own"}], arrived) == [
+        {"prompt": "a", "sticky_key": key},
+        {"sticky_key": "own"},
+    ]
+
+
+def test_a_headers_key_that_is_no_utf8_is_taken_as_it_is() -> None:
+    for key in ("\xe9", "사용자", ""):  # Latin-1; read as UTF-8 by somebody before; none
+        assert with_key([{}], {"x-sticky-key": key}) == ([{"sticky_key": key}] if key else [{}])
 
 
 def test_requested_outputs_keep_their_order_and_must_exist() -> None:

@@ -25,7 +25,7 @@ def test_request_ids_and_traces_reach_the_predictor(either: Process, small_predi
 
 def test_a_sticky_key_reaches_the_predictor(either: Process, small_predictor: Process) -> None:
     prompt = f"sticky {either.http_port}"
-    headers = {"X-Sticky-Key": "user 7"}
+    headers = {"X-Sticky-Key": "사용자 7".encode()}
     assert post(either, "/v2/models/emoji/infer", body(prompt), headers=headers).status_code == 200
     old = {"prompt": prompt, "model": "emoji"}
     assert post(either, "/eng_submit", old, headers=headers).status_code == 200
@@ -33,7 +33,7 @@ def test_a_sticky_key_reaches_the_predictor(either: Process, small_predictor: Pr
         stub = GRPCInferenceServiceStub(channel)
         stub.ModelInfer(message(prompt), metadata=(("x-sticky-key", "user 7"),), timeout=30)
     rows = [call["rows"][0] for call in calls(small_predictor, prompt)]
-    assert [row["sticky_key"] for row in rows] == ["user 7"] * 3
+    assert [row["sticky_key"] for row in rows] == ["사용자 7", "사용자 7", "user 7"]
 
 
 def test_a_grpc_calls_deadline_reaches_the_predictor(either: Process, small_predictor: Process) -> None:
