@@ -37,6 +37,9 @@ FORWARDED_HEADERS = (
 FIRST_BACKOFF_S = 0.1
 PROBE_TIMEOUT_S = 5.0
 
+Connected = Callable[[], None]
+"""To be called by a try as soon as it has a connection to send its request by."""
+
 _Answer = TypeVar("_Answer")
 
 
@@ -68,7 +71,7 @@ class Upstream(ABC):
         """
         limit = min(self._timeout_s, timeout_s or self._timeout_s)
         metadata = forwarded(headers)
-        return await self._limited(limit, lambda: self._try(request, metadata, limit))
+        return await self._limited(limit, lambda connected: self._try(request, metadata, limit, connected))
 
     async def ready(self, model_name: str) -> bool:
         """Whether the predictor serves the model now; False too when it cannot be reached.
@@ -86,7 +89,7 @@ class Upstream(ABC):
 
     async def metadata(self, model_name: str) -> dict[str, Any]:
         """The protocol's metadata of a model: name, versions, inputs, outputs, … Raises as `infer` does."""
-        return await self._limited(PROBE_TIMEOUT_S, lambda: self._metadata(model_name))
+        return await self._limited(PROBE_TIMEOUT_S, lambda connected: self._metadata(model_name, connected))
 
     @abstractmethod
     async def close(self) -> None:
@@ -94,32 +97,40 @@ class Upstream(ABC):
 
     @abstractmethod
     async def _infer(
-        self, request: InferRequest, headers: dict[str, str], limit_s: float
+        self, request: InferRequest, headers: dict[str, str], limit_s: float, connected: Connected
     ) -> InferResponse: ...
 
     @abstractmethod
     async def _ready(self, model_name: str) -> bool: ...
 
     @abstractmethod
-    async def _metadata(self, model_name: str) -> dict[str, Any]: ...
+    async def _metadata(self, model_name: str, connected: Connected) -> dict[str, Any]: ...
 
-    async def _try(self, request: InferRequest, headers: dict[str, str], limit_s: float) -> InferResponse:
+    async def _try(
+        self, request: InferRequest, headers: dict[str, str], limit_s: float, connected: Connected
+    ) -> InferResponse:
         with client_span(self.call, {"server.address": self._host}) as context:
-            return await self._infer(request, headers | context, limit_s)
+            return await self._infer(request, headers | context, limit_s, connected)
 
-    async def _limited(self, limit_s: float, attempt: Callable[[], Awaitable[_Answer]]) -> _Answer:
+    async def _limited(self, limit_s: float, attempt: Callable[[Connected], Awaitable[_Answer]]) -> _Answer:
         lost: UpstreamUnavailable | None = None
+
+        def connected() -> None:
+            nonlocal lost
+            lost = None
+
         try:
             async with asyncio.timeout(limit_s):
                 for retry in range(self._retries):
                     try:
-                        return await attempt()
+                        return await attempt(connected)
                     except UpstreamUnavailable as error:
                         lost = error
                         await asyncio.sleep(FIRST_BACKOFF_S * 2**retry * random.uniform(0.5, 1.5))
-                return await attempt()
+                return await attempt(connected)
         except TimeoutError:
-            # Out of time between the tries: what kept it from answering is that it is not there.
+            # Out of time between the tries: what kept it from answering is that it is not there. One that was
+            # reached and is slow is another matter: clients and proxies send again what ended with a 503.
             late = UpstreamTimeout(f"the predictor did not answer within {round(limit_s, 2):g} s")
             raise (lost or late) from None
 

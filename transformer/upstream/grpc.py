@@ -12,7 +12,7 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 
 from predictor.errors import UpstreamError, UpstreamUnavailable
 from transformer.settings import Settings
-from transformer.upstream.base import PROBE_TIMEOUT_S, Upstream, refused
+from transformer.upstream.base import PROBE_TIMEOUT_S, Connected, Upstream, refused
 
 _HTTP_STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -59,8 +59,10 @@ class GrpcUpstream(Upstream):
         """Close the channel."""
         await self._channel.close()
 
-    async def _infer(self, request: InferRequest, headers: dict[str, str], limit_s: float) -> InferResponse:
-        reply = await self._call(self._stub.ModelInfer, request.to_grpc(), headers, limit_s)
+    async def _infer(
+        self, request: InferRequest, headers: dict[str, str], limit_s: float, connected: Connected
+    ) -> InferResponse:
+        reply = await self._call(self._stub.ModelInfer, request.to_grpc(), headers, limit_s, connected)
         try:
             return InferResponse.from_grpc(reply)
         except kserve.errors.InvalidInput:
@@ -72,9 +74,9 @@ class GrpcUpstream(Upstream):
         )
         return bool(reply.ready)
 
-    async def _metadata(self, model_name: str) -> dict[str, Any]:
+    async def _metadata(self, model_name: str, connected: Connected) -> dict[str, Any]:
         request = ModelMetadataRequest(name=model_name)
-        reply = await self._call(self._stub.ModelMetadata, request, {}, PROBE_TIMEOUT_S)
+        reply = await self._call(self._stub.ModelMetadata, request, {}, PROBE_TIMEOUT_S, connected)
         return {
             "name": reply.name,
             "versions": list(reply.versions),
@@ -83,11 +85,19 @@ class GrpcUpstream(Upstream):
             "outputs": [_tensor_metadata(tensor) for tensor in reply.outputs],
         }
 
-    async def _call(self, method: Any, message: Any, headers: Mapping[str, str], limit_s: float) -> Any:
+    async def _call(
+        self,
+        method: Any,
+        message: Any,
+        headers: Mapping[str, str],
+        limit_s: float,
+        connected: Connected = lambda: None,
+    ) -> Any:
         try:
             await asyncio.wait_for(self._channel.channel_ready(), self._connect_timeout_s)
         except TimeoutError:
             raise UpstreamUnavailable("the predictor cannot be reached") from None
+        connected()
         try:
             # A second more than our own limit, so that ours comes first; it tells the predictor when to stop.
             return await method(message, metadata=tuple(headers.items()), timeout=limit_s + 1)

@@ -10,7 +10,7 @@ from kserve import InferOutput, InferRequest, InferResponse
 
 from predictor.errors import UpstreamError, UpstreamUnavailable
 from transformer.settings import Settings
-from transformer.upstream.base import Upstream, refused
+from transformer.upstream.base import Connected, Upstream, refused
 
 _CLOSED = ("disconnected", "peer closed connection")
 """What httpx says of a connection that ended, in distinction to an answer that is no HTTP."""
@@ -36,14 +36,17 @@ class RestUpstream(Upstream):
         """Close the connections."""
         await self._client.aclose()
 
-    async def _infer(self, request: InferRequest, headers: dict[str, str], limit_s: float) -> InferResponse:
+    async def _infer(
+        self, request: InferRequest, headers: dict[str, str], limit_s: float, connected: Connected
+    ) -> InferResponse:
         request.parameters = {"binary_data_output": True}
         body, json_length = request.to_rest()
         headers = headers | {
             "inference-header-content-length": str(json_length),
             "content-type": "application/octet-stream",
         }
-        reply = await self._send("POST", f"{quote(request.model_name, safe='@')}/infer", headers, body)
+        path = f"{quote(request.model_name, safe='@')}/infer"
+        reply = await self._send("POST", path, headers, body, connected)
         try:
             length = int(reply.headers.get("inference-header-content-length", len(reply.content)))
             return _decode(reply.content, length)
@@ -54,18 +57,29 @@ class RestUpstream(Upstream):
         await self._send("GET", f"{quote(model_name, safe='@')}/ready", {})
         return True
 
-    async def _metadata(self, model_name: str) -> dict[str, Any]:
-        reply = await self._send("GET", quote(model_name, safe="@"), {})
+    async def _metadata(self, model_name: str, connected: Connected) -> dict[str, Any]:
+        reply = await self._send("GET", quote(model_name, safe="@"), {}, connected=connected)
         try:
             return dict(reply.json())
         except ValueError:
             raise UpstreamError("the predictor's answer cannot be read") from None
 
     async def _send(
-        self, method: str, path: str, headers: dict[str, str], body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes | None = None,
+        connected: Connected = lambda: None,
     ) -> httpx.Response:
+        async def trace(event: str, _: object) -> None:
+            if event == "http11.send_request_headers.started":
+                connected()
+
         try:
-            reply = await self._client.request(method, path, headers=headers, content=body)
+            reply = await self._client.request(
+                method, path, headers=headers, content=body, extensions={"trace": trace}
+            )
         except httpx.HTTPError as error:
             broken = isinstance(error, httpx.RemoteProtocolError)
             if broken and not any(words in str(error) for words in _CLOSED):

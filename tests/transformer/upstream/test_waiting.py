@@ -2,7 +2,12 @@
 
 import asyncio
 
+import grpc
 import pytest
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import (
+    GRPCInferenceServiceServicer,
+    add_GRPCInferenceServiceServicer_to_server,
+)
 
 from predictor.errors import UpstreamTimeout, UpstreamUnavailable
 from tests.transformer.serving import Process, calls, wait_until
@@ -14,7 +19,8 @@ from tests.transformer.upstream.reaching import (
     through,
     with_server,
 )
-from transformer.upstream import Upstream
+from transformer.settings import Settings
+from transformer.upstream import Upstream, connect
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -58,7 +64,55 @@ def test_a_predictor_that_never_answers_does_not_hang_the_caller(protocol: str) 
         await hang_up(writer)
 
     async def use(upstream: Upstream) -> None:
-        with pytest.raises((UpstreamTimeout, UpstreamUnavailable)):
+        # a gRPC server says something first: this one was never connected
+        with pytest.raises(UpstreamUnavailable if protocol == "grpc-v2" else UpstreamTimeout):
             await upstream.infer(drawing("a cat"), {}, 0.5)
 
     with_server(silent, use, predictor_protocol=protocol, predictor_connect_timeout=0.2)
+
+
+def test_a_predictor_that_is_found_after_a_lost_try_and_is_slow_times_out() -> None:
+    """It's not unavailable: that would be sent again by those who get it."""
+    tries = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tries
+        tries += 1
+        await reader.readuntil(b"\r\n\r\n")
+        if tries > 1:
+            await reader.read()  # until the caller gives up
+        await hang_up(writer)
+
+    async def use(upstream: Upstream) -> None:
+        with pytest.raises(UpstreamTimeout, match="did not answer within 1 s"):
+            await upstream.infer(drawing("a cat"), {}, 1.0)
+
+    assert with_server(serve, use, predictor_protocol="v2") == 2
+
+
+def test_a_predictor_that_is_found_after_a_lost_try_and_is_slow_times_out_over_grpc() -> None:
+    tries = 0
+
+    class Servicer(GRPCInferenceServiceServicer):
+        async def ModelInfer(self, request: object, context: grpc.aio.ServicerContext) -> None:  # noqa: N802
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                await context.abort(grpc.StatusCode.UNAVAILABLE)
+            await asyncio.sleep(60)
+
+    async def run() -> None:
+        server = grpc.aio.server()
+        add_GRPCInferenceServiceServicer_to_server(Servicer(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        upstream = connect(Settings(f"127.0.0.1:{port}"))
+        try:
+            with pytest.raises(UpstreamTimeout, match="did not answer within 1 s"):
+                await upstream.infer(drawing("a cat"), {}, 1.0)
+        finally:
+            await upstream.close()
+            await server.stop(None)
+
+    asyncio.run(run())
+    assert tries == 2
