@@ -28,6 +28,8 @@ class RestUpstream(Upstream):
         self._client = httpx.AsyncClient(
             base_url=f"{scheme}://{settings.predictor_host}/v2/models/",
             timeout=httpx.Timeout(None, connect=settings.predictor_connect_timeout),
+            # Draws keep their connections for long: probes and look-ups must not wait for one of them to end.
+            limits=httpx.Limits(max_connections=None),
             verify=ssl.create_default_context(cafile=str(ca_file)) if ca_file else True,
             trust_env=False,
         )

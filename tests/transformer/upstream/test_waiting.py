@@ -71,6 +71,31 @@ def test_a_predictor_that_never_answers_does_not_hang_the_caller(protocol: str) 
     with_server(silent, use, predictor_protocol=protocol, predictor_connect_timeout=0.2)
 
 
+def test_a_predictor_that_draws_for_many_is_still_found_ready() -> None:
+    """However many draws are under way, over REST each by a connection of its own."""
+    drawing_now = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal drawing_now
+        if (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET"):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        else:
+            drawing_now += 1
+            await reader.read()  # until the caller goes away
+        await hang_up(writer)
+
+    async def use(upstream: Upstream) -> None:
+        draws = [asyncio.create_task(upstream.infer(drawing("a cat"), {})) for _ in range(100)]
+        while drawing_now < len(draws):  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+        assert await upstream.ready("emoji")
+        for draw in draws:
+            draw.cancel()
+        await asyncio.gather(*draws, return_exceptions=True)
+
+    with_server(serve, use, predictor_protocol="v2")
+
+
 def test_a_predictor_that_is_found_after_a_lost_try_and_is_slow_times_out() -> None:
     """It's not unavailable: that would be sent again by those who get it."""
     tries = 0
