@@ -31,6 +31,10 @@ CONNECTION_AGE_S = 60.0
 """Clients are then asked to connect anew; calls under way end where they are. A connection through a Service
 of Kubernetes stays with one pod, and would never see those that were added."""
 
+CLIENT_PING_S = 5.0
+"""As often a client may ask whether the server is still there, while it waits for its pictures. gRPC's own
+limit are five minutes: it would cut the connection of one that asks every ten seconds."""
+
 
 class Servicer(InferenceServicer):
     """The calls in which KServe's own servicer knows no versions, or lets strangers unload a model."""
@@ -114,7 +118,11 @@ class Interceptor(AsyncServerInterceptor):
 
 
 def grpc_server(
-    dataplane: ServingDataPlane, *, max_request_bytes: int, connection_age_s: float = CONNECTION_AGE_S
+    dataplane: ServingDataPlane,
+    *,
+    max_request_bytes: int,
+    connection_age_s: float = CONNECTION_AGE_S,
+    client_ping_s: float = CLIENT_PING_S,
 ) -> grpc.aio.Server:
     """The gRPC server, not yet bound. Replies may have any length: what was asked for has its limits."""
     server = grpc.aio.server(
@@ -123,6 +131,7 @@ def grpc_server(
             ("grpc.max_receive_message_length", max_request_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_connection_age_ms", int(connection_age_s * 1000)),
+            ("grpc.http2.min_ping_interval_without_data_ms", int(client_ping_s * 1000)),
             # a second server on the same port is a mistake that must show
             ("grpc.so_reuseport", 0),
         ],

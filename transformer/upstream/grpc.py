@@ -24,6 +24,10 @@ _HTTP_STATUS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
 
+PING_S, PONG_S = 10.0, 5.0
+"""While a call is under way the connection is tried so often, and given up when it takes so long to answer: a
+node that vanished says nothing, and TCP would wait for it for a quarter of an hour."""
+
 
 class GrpcUpstream(Upstream):
     """The predictor over gRPC."""
@@ -44,6 +48,10 @@ class GrpcUpstream(Upstream):
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.keepalive_time_ms", int(PING_S * 1000)),
+            ("grpc.keepalive_timeout_ms", int(PONG_S * 1000)),
+            ("grpc.http2.ping_timeout_ms", int(PONG_S * 1000)),  # a shorter keepalive_timeout is not heeded
+            ("grpc.http2.max_pings_without_data", 0),  # a long draw sends nothing: ping on all the same
             # The Service of a Standard deployment may be headless: every pod gets its share.
             ("grpc.lb_policy_name", "round_robin"),
         ]
