@@ -26,6 +26,9 @@ OUTPUTS = (
     *(field for field in DRAWN if field.name == APPROXIMATION),
 )
 
+MAX_HEADER_BYTES = 1500
+"""Of a text in a header. Proxies take 4 KiB for all headers of a reply, if they aren't told to take more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -99,19 +102,41 @@ def predictions(pictures: Sequence[Picture]) -> dict[str, list[dict[str, object]
 def picture_headers(picture: Picture) -> dict[str, str]:
     """What a reply that is nothing but a picture says beside it.
 
-    Texts are percent-encoded UTF-8, since a header holds neither Korean nor line breaks.
+    Texts are percent-encoded UTF-8, since a header holds neither Korean nor line breaks. Long ones end with
+    "…"; the JSON reply has them in full.
     """
     headers = {
-        "Emoji-Prompt": quote(picture.prompt, safe=" ,'"),
+        "Emoji-Prompt": _beginning(picture.prompt, safe=" ,'"),
         "Emoji-Seed": str(picture.seed),
         "Emoji-Lora": quote(picture.lora, safe="@"),
         "Emoji-Language": picture.language,
         "Emoji-Translation-Backend": picture.translation_backend,
-        "Emoji-Unknown-Words": quote(_json(picture.unknown_words), safe=""),
+        "Emoji-Unknown-Words": _first(picture.unknown_words),
     }
     if picture.approximation != EXACTLY:
         headers["Emoji-Approximation"] = quote(_json(picture.approximation), safe=' ,:{}"')
     return headers
+
+
+def _beginning(text: str, safe: str) -> str:
+    """As much of a text as a header may hold."""
+    encoded = ""
+    for character in text:
+        encoded += quote(character, safe=safe)
+        if len(encoded) > MAX_HEADER_BYTES:
+            return encoded[: -len(quote(character, safe=safe))] + quote("…")
+    return encoded
+
+
+def _first(words: Sequence[str]) -> str:
+    """A JSON list of as many words as a header may hold."""
+    kept: list[str] = []
+    for word in words:
+        if len(quote(_json([*kept, word]), safe="")) > MAX_HEADER_BYTES:
+            kept.append("…")
+            break
+        kept.append(word)
+    return quote(_json(kept), safe="")
 
 
 def _json(value: Sequence[str] | Label) -> str:

@@ -59,7 +59,7 @@ def describe(routers: tuple[APIRouter, ...]) -> Api:
         "With `Accept: image/png`, `image/webp` or `image/jpeg` the reply to one prompt is the picture "
         "itself; the rest is in the headers `Emoji-Prompt`, `Emoji-Seed`, `Emoji-Lora`, `Emoji-Language`, "
         "`Emoji-Translation-Backend`, `Emoji-Unknown-Words` and, where one was used, `Emoji-Approximation` "
-        "(percent-encoded UTF-8). Several prompts get 406 then.",
+        "(percent-encoded UTF-8; long texts are cut, and end with …). Several prompts get 406 then.",
         infer_example={
             "inputs": [
                 {

@@ -22,6 +22,9 @@ from transformer.translation.language import LANGUAGE_CHOICES, Language, Languag
 from transformer.translation.translator import Translation, Translator, translate_prompts
 from transformer.upstream import Upstream, connect
 
+SHOWN_CHARS = 80
+"""Of the words in a refusal. gRPC has nine bytes for a syllable there, and no room for more than 8 KiB."""
+
 
 @dataclass(frozen=True, slots=True)
 class English:
@@ -109,7 +112,8 @@ class Studio:
 
 def _english(prompt: Translation, negative: Translation) -> English:
     if not prompt.english.strip():
-        raise InvalidInput("prompt", f"no word of it could be translated: {' '.join(prompt.unknown)}")
+        words = " ".join(prompt.unknown)[:SHOWN_CHARS]
+        raise InvalidInput("prompt", f"no word of it could be translated: {words}")
     return English(
         prompt=prompt.english,
         negative_prompt=negative.english,

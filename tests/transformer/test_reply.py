@@ -3,15 +3,19 @@
 import base64
 import io
 import json
+from urllib.parse import unquote
 
+from hypothesis import given
+from hypothesis import strategies as st
 from kserve import InferResponse
 from kserve.protocol.infer_type import RequestedOutput
 from PIL import Image
 from starlette.responses import Response
 
+from predictor.contract import EXACTLY
 from tests.transformer.stages import prepare, reply_to, v2
 from transformer.model import EmojiModel
-from transformer.reply import OUTPUTS
+from transformer.reply import OUTPUTS, Picture, picture_headers
 
 
 def test_the_reply_says_where_each_picture_comes_from(model: EmojiModel) -> None:
@@ -73,3 +77,28 @@ def test_a_picture_that_was_asked_for_by_its_type(model: EmojiModel) -> None:
     assert Image.open(io.BytesIO(bytes(reply.body))).format == "WEBP"
     assert (reply.headers["emoji-prompt"], reply.headers["emoji-seed"]) == ("apple", "9")
     assert reply.headers["emoji-unknown-words"].startswith("%5B%22%EB")
+
+
+@given(st.text(st.characters(codec="utf-8")), st.lists(st.text(st.characters(codec="utf-8"), min_size=1)))
+def test_headers_hold_short_texts_in_full(prompt: str, words: list[str]) -> None:
+    headers = picture_headers(made(prompt, tuple(words)))
+    encoded = {name: headers[name] for name in ("Emoji-Prompt", "Emoji-Unknown-Words")}
+    assert all(text.isascii() and len(text) < 1600 for text in encoded.values())
+    assert unquote(encoded["Emoji-Prompt"]) == prompt or unquote(encoded["Emoji-Prompt"]).endswith("…")
+    told = json.loads(unquote(encoded["Emoji-Unknown-Words"]))
+    assert told == words or told == [*words[: len(told) - 1], "…"]
+
+
+def test_long_texts_in_headers_are_cut() -> None:
+    """Nine bytes a syllable: a thousand of them are too much for proxies."""
+    headers = picture_headers(made("뷁" * 1000, ("뷁" * 100, "뛟" * 10, "쀍" * 100)))
+    assert unquote(headers["Emoji-Prompt"]) == "뷁" * 166 + "…"
+    assert json.loads(unquote(headers["Emoji-Unknown-Words"])) == ["뷁" * 100, "뛟" * 10, "…"]
+    english = "a red apple, " * 75
+    assert unquote(picture_headers(made(english, ()))["Emoji-Prompt"]) == english
+
+
+def made(prompt: str, unknown_words: tuple[str, ...]) -> Picture:
+    return Picture(
+        b"", "png", prompt, 1, "openmoji@1", "ko", "glossary", unknown_words, approximation=EXACTLY
+    )

@@ -65,6 +65,11 @@ def test_grpc_errors(transformer: Process) -> None:
         crashed = infer("crash")
         assert crashed.code() is grpc.StatusCode.INTERNAL
         assert "secret" not in crashed.details()
+        strange = "".join(map(chr, range(0xBDC1, 0xBDC1 + 1000)))  # syllables that make no word
+        unknown = infer(strange)
+        assert unknown.code() is grpc.StatusCode.INVALID_ARGUMENT, "its trailers are not too long for gRPC"
+        assert unknown.details().startswith("prompt: no word of it could be translated: 뷁")
+        assert len(unknown.details().encode()) < 500, "of some 8 KiB gRPC drops trailers by chance"
         for call, asked in (
             (stub.ModelReady, ModelReadyRequest(name="nobody")),
             (stub.ModelMetadata, ModelMetadataRequest(name="emoji", version="9")),
