@@ -68,7 +68,8 @@ def test_helm_finds_no_fault(name: str) -> None:
         ("predictor.resources.limits=null", "limits"),
         ("tracing.endpoint=otel-collector:4318", "endpoint"),
         ("tracing.ratio=2", "ratio"),
-        ("weights.loras.uri=oci://registry.example.com/emoji-weights:0.1.0", "uri"),
+        ("weights.copyEmbedded=false,weights.base.uri=oci://registry.example.com/weights:1", "pattern"),
+        ("predictor.startupSeconds=5", "startupSeconds"),
         ("auth.enabled=true", "auth.enabled needs mode Standard"),
         ("autoscaling.class=keda", "autoscaling.class needs mode Standard"),
         ("mode=Standard,autoscaling.class=keda", "needs monitoring.enabled"),
@@ -183,6 +184,22 @@ def test_a_rollback_one_value_at_a_time_as_documented() -> None:
     canary = {"canary.look": new, "canary.percent": "10"}
     assert _by_values("Knative", "Roll back", **canary) == [(new, 0), (old, 0), (old, None)]
     assert _by_values("Standard", "Roll back", **canary) == [(old, new, 0), *[(old, None, None)] * 2]
+
+
+def _startup(*sets: str) -> tuple[int, str | None]:
+    """Seconds that a predictor has to load its weights in, and Knative's deadline for all of its start."""
+    objects = helm(*sets)
+    probe = one(objects, "ServingRuntime", "emoji-diffusion")["spec"]["containers"][0]["startupProbe"]
+    annotations = one(objects, "InferenceService", "emoji")["spec"]["predictor"].get("annotations", {})
+    deadline = annotations.get("serving.knative.dev/progress-deadline")
+    return probe["periodSeconds"] * probe["failureThreshold"], deadline
+
+
+def test_weights_that_load_slowly_are_given_time() -> None:
+    slow = "predictor.startupSeconds=1800"
+    assert _startup() == (300, None), "Knative's own deadline is ten minutes"
+    assert _startup(slow) == (1800, "2100s")
+    assert _startup(slow, "mode=Standard") == (1800, None)
 
 
 def test_standard_mode_by_one_value_has_a_pod() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.docs import blocks
 from tests.manifests.pods import pods_of
 from tests.manifests.render import (
     KNATIVE,
@@ -12,6 +13,7 @@ from tests.manifests.render import (
     STANDARD,
     Manifest,
     every_setting,
+    helm,
     kustomize,
     one,
     render,
@@ -254,6 +256,29 @@ def test_gpu_nodes_are_chosen_by_the_resource_alone() -> None:
         assert predictor["tolerations"] == [
             {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
         ]
+
+
+def _documented(words: str) -> str:
+    """The patches of docs/weights.md that have these words."""
+    (block,) = (block.code for block in blocks("weights") if block.language == "yaml" and words in block.code)
+    return block
+
+
+def test_slow_weights_get_their_time_by_patches_as_by_the_charts_value() -> None:
+    patched = kustomize(*KNATIVE, extra=_documented("progress-deadline"))
+    chart = helm("predictor.startupSeconds=1800", values="knative")
+    for kind, name in (("ServingRuntime", "emoji-diffusion"), ("InferenceService", "emoji")):
+        assert one(patched, kind, name)["spec"] == one(chart, kind, name)["spec"]
+
+
+@pytest.mark.parametrize("parts", [KNATIVE, (*STANDARD, CANARY)])
+def test_weights_in_an_image_are_one_source_for_base_and_looks(parts: tuple[str, ...]) -> None:
+    objects = kustomize(*parts, extra=_documented("oci+native"))
+    assert not [item for item in objects if item["kind"] in ("Job", "PersistentVolumeClaim")]
+    for item in objects:
+        if item["kind"] == "InferenceService" and item["metadata"]["name"] != "emoji-grpc":
+            (source,) = item["spec"]["predictor"]["storageUris"]
+            assert source["mountPath"] == "/mnt/models", "the image has base/ and loras/"
 
 
 def test_graphs_name_our_service_and_share_out_everything() -> None:

@@ -28,6 +28,10 @@ labels:
 {{- if $knative }}
 annotations:
   {{- include "emoji.scaleToZero" $root | nindent 2 }}
+  {{- if gt (int $values.predictor.startupSeconds) 300 }}
+  {{- /* Knative's own ten minutes: for five of loading, and five for the pod, its node and a download */}}
+  serving.knative.dev/progress-deadline: {{ add $values.predictor.startupSeconds 300 }}s
+  {{- end }}
 scaleMetric: concurrency
 scaleTarget: {{ $values.predictor.concurrency }}
 {{- else if eq $values.autoscaling.class "keda" }}
