@@ -23,6 +23,7 @@ Manifest = dict[str, Any]
 
 STANDARD = ("overlays/standard",)
 KNATIVE = ("overlays/knative",)
+CANARY = "components/canary/standard"
 
 SETTINGS: dict[str, tuple[str, ...]] = {
     "local": ("overlays/local",),
@@ -30,7 +31,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "knative-canary": (*KNATIVE, "components/canary/knative"),
     "knative-tracing": (*KNATIVE, "components/tracing", "components/tracing/knative"),
     "standard": STANDARD,
-    "standard-canary": (*STANDARD, "components/canary/standard", "components/auth"),
+    "standard-canary": (*STANDARD, CANARY, "components/auth"),
     "standard-tracing": (*STANDARD, "components/tracing", "components/tracing/standard"),
     "gpu": ("overlays/gpu",),
 }

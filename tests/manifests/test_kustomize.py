@@ -1,19 +1,15 @@
 """Base, components and overlays: each builds, and changes what it is for and nothing else."""
 
-from copy import deepcopy
 from typing import Any
 
 import pytest
 
-from tests.cluster.docs import blocks
 from tests.manifests.pods import pods_of
 from tests.manifests.render import (
-    KNATIVE,
+    CANARY,
     SETTINGS,
     STANDARD,
-    Manifest,
     every_setting,
-    helm,
     kustomize,
     one,
     render,
@@ -23,15 +19,6 @@ from tests.manifests.render import (
 pytestmark = pytest.mark.manifests
 
 KUSTOMIZE = [setting for setting in every_setting() if setting.startswith("kustomize:")]
-
-
-def _look(service: Manifest) -> str:
-    env = {item["name"]: item["value"] for item in service["spec"]["predictor"]["model"]["env"]}
-    return str(env["DEFAULT_LOOK"])
-
-
-def _weights(route: Manifest) -> list[dict[str, int]]:
-    return [{ref["name"]: ref["weight"] for ref in rule["backendRefs"]} for rule in route["spec"]["rules"]]
 
 
 @pytest.mark.parametrize("setting", KUSTOMIZE)
@@ -89,26 +76,6 @@ def _matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     return selector["matchLabels"].items() <= labels.items()
 
 
-@pytest.mark.parametrize("setting", every_setting())
-def test_the_weights_job_fills_the_claims_that_the_predictor_mounts(setting: str) -> None:
-    objects = render(setting)
-    uris = one(objects, "InferenceService", "emoji")["spec"]["predictor"]["storageUris"]
-    assert [uri["mountPath"] for uri in uris[:2]] == ["/mnt/models/base", "/mnt/models/loras"]
-    for uri in uris:  # KServe 0.20 would ignore the path
-        assert not uri["uri"].startswith("pvc://") or "/" not in uri["uri"].removeprefix("pvc://")
-    if setting == "helm:s3":
-        assert not [item for item in objects if item["kind"] in ("Job", "PersistentVolumeClaim")]
-        return
-    claims = {item["metadata"]["name"] for item in objects if item["kind"] == "PersistentVolumeClaim"}
-    assert {uri["uri"] for uri in uris} == {f"pvc://{claim}" for claim in claims}
-    pod = one(objects, "Job", "emoji-weights")["spec"]["template"]["spec"]
-    by_name = {volume["name"]: volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"]}
-    mounts = {mount["mountPath"]: by_name[mount["name"]] for mount in pod["containers"][0]["volumeMounts"]}
-    assert {path: f"pvc://{claim}" for path, claim in mounts.items()} == {
-        u["mountPath"]: u["uri"] for u in uris
-    }
-
-
 @pytest.mark.parametrize("name", ["knative-tracing", "standard-tracing"])
 def test_with_tracing_every_server_knows_the_collector_and_may_talk_to_it(name: str) -> None:
     objects = kustomize(*SETTINGS[name])
@@ -129,72 +96,6 @@ def test_with_tracing_every_server_knows_the_collector_and_may_talk_to_it(name: 
         assert egress["ports"] == [{"protocol": "TCP", "port": int(port)}]
         namespace = egress["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
         assert host == f"otel-collector.{namespace}"
-
-
-def test_a_knative_canary_is_two_values() -> None:
-    stable = one(kustomize(*KNATIVE), "InferenceService", "emoji")
-    canary = deepcopy(one(kustomize(*SETTINGS["knative-canary"]), "InferenceService", "emoji"))
-    assert canary["spec"]["predictor"].pop("canaryTrafficPercent") == 10
-    assert (_look(stable), _look(canary)) == ("notoemoji@1", "openmoji@1")
-    canary["spec"]["predictor"]["model"]["env"][0]["value"] = "notoemoji@1"
-    assert canary == stable
-
-
-def _copy_with(stable: Manifest, look: str) -> Manifest:
-    """What a canary of Standard mode is to be: all that the stable service is, under another name."""
-    copy = deepcopy(stable)
-    copy["metadata"]["name"] = "emoji-canary"
-    copy["spec"]["predictor"]["model"]["env"][0]["value"] = look
-    for metric in copy["spec"]["predictor"].get("autoScaling", {}).get("metrics", []):
-        query = metric["external"]["metric"]["query"]
-        metric["external"]["metric"]["query"] = query.replace(
-            'inferenceservice="emoji"', 'inferenceservice="emoji-canary"'
-        )
-    return copy
-
-
-CANARY = "components/canary/standard"
-
-
-def test_a_standard_canary_is_a_second_service_without_a_share_before_it_has_pods() -> None:
-    objects = kustomize(*STANDARD, CANARY)
-    stable, canary = (one(objects, "InferenceService", name) for name in ("emoji", "emoji-canary"))
-    assert stable == one(kustomize(*STANDARD), "InferenceService", "emoji")
-    assert (_look(stable), _look(canary)) == ("notoemoji@1", "openmoji@1")
-    weights = {"emoji-predictor": 100, "emoji-canary-predictor": 0}
-    assert _weights(one(objects, "HTTPRoute", "emoji")) == [weights] * 2
-    assert canary == _copy_with(stable, "openmoji@1")
-    assert not [item for item in objects if item["kind"] == "ConfigMap"]
-
-
-CHANGES = """
-patches:
-  - target: {kind: InferenceService, name: "%s"}
-    patch: |-
-      - {op: add, path: /spec/predictor/serviceAccountName, value: emoji-s3}
-      - {op: replace, path: /spec/predictor/minReplicas, value: 3}
-      - {op: replace, path: /spec/predictor/storageUris/0/uri, value: "s3://models/base/"}
-"""
-
-
-@pytest.mark.parametrize(
-    ("parts", "layers"),
-    [
-        (("overlays/gpu", CANARY), {}),
-        ((*STANDARD, "components/gpu", CANARY), {}),
-        ((*STANDARD, CANARY, "components/gpu"), {}),
-        ((*STANDARD, "components/keda", CANARY), {}),
-        ((*STANDARD, CANARY), {"below": CHANGES % "emoji"}),
-        ((*STANDARD, CANARY), {"extra": CHANGES % "emoji(-canary)?"}),
-    ],
-)
-def test_a_standard_canary_inherits_what_was_made_of_the_stable_service(
-    parts: tuple[str, ...], layers: dict[str, str]
-) -> None:
-    objects = kustomize(*parts, **layers)
-    stable = one(objects, "InferenceService", "emoji")
-    assert stable != one(kustomize(*STANDARD), "InferenceService", "emoji")
-    assert one(objects, "InferenceService", "emoji-canary") == _copy_with(stable, "openmoji@1")
 
 
 @pytest.mark.parametrize(
@@ -256,29 +157,6 @@ def test_gpu_nodes_are_chosen_by_the_resource_alone() -> None:
         assert predictor["tolerations"] == [
             {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
         ]
-
-
-def _documented(words: str) -> str:
-    """The patches of docs/weights.md that have these words."""
-    (block,) = (block.code for block in blocks("weights") if block.language == "yaml" and words in block.code)
-    return block
-
-
-def test_slow_weights_get_their_time_by_patches_as_by_the_charts_value() -> None:
-    patched = kustomize(*KNATIVE, extra=_documented("progress-deadline"))
-    chart = helm("predictor.startupSeconds=1800", values="knative")
-    for kind, name in (("ServingRuntime", "emoji-diffusion"), ("InferenceService", "emoji")):
-        assert one(patched, kind, name)["spec"] == one(chart, kind, name)["spec"]
-
-
-@pytest.mark.parametrize("parts", [KNATIVE, (*STANDARD, CANARY)])
-def test_weights_in_an_image_are_one_source_for_base_and_looks(parts: tuple[str, ...]) -> None:
-    objects = kustomize(*parts, extra=_documented("oci+native"))
-    assert not [item for item in objects if item["kind"] in ("Job", "PersistentVolumeClaim")]
-    for item in objects:
-        if item["kind"] == "InferenceService" and item["metadata"]["name"] != "emoji-grpc":
-            (source,) = item["spec"]["predictor"]["storageUris"]
-            assert source["mountPath"] == "/mnt/models", "the image has base/ and loras/"
 
 
 def test_graphs_name_our_service_and_share_out_everything() -> None:
