@@ -110,25 +110,24 @@ def remove_background(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     background = _connected_to_border(pixels.min(axis=2) >= 255 - NEAR_WHITE)
     edge = _grow(background, EDGE_PIXELS) & ~background
-    alpha = np.where(background, 0.0, 1.0)
-    darkness = 255.0 - pixels.astype(
-        np.float64
-    )  # what the object took away from white, per channel; shrinks with alpha
+    alpha = (~background).astype(np.float32)
+    # what the object took away from white, per channel; shrinks with alpha
+    darkness = 255 - pixels.astype(np.float32)
 
     solid = ~background & ~edge
     strength = (darkness**2).sum(axis=2)
     # A line too thin to have a solid middle: its darkest pixels stand in for one.
-    solid |= edge & ~_grow(solid, EDGE_PIXELS + 1) & (strength >= _neighbourhood(strength).max(axis=0))
+    solid |= edge & ~_grow(solid, EDGE_PIXELS + 1) & (strength >= _fold(np.maximum, strength))
     inner = _nearest_colours(darkness, known=solid, wanted=edge)
     contrast = (inner**2).sum(axis=2)
     blend = edge & ~solid & (contrast >= CONTRAST**2)
     alpha[blend] = np.clip((darkness * inner).sum(axis=2)[blend] / contrast[blend], 0.0, 1.0)
 
     # No channel may need less than zero light once the white is out.
-    alpha = np.where(blend, np.maximum(alpha, darkness.max(axis=2) / 255.0), alpha)
-    colour = 255.0 - darkness / np.where(alpha > 0, alpha, 1.0)[..., None]
-    colour[background] = 255.0
-    return np.rint(np.dstack([colour, alpha * 255.0])).clip(0, 255).astype(np.uint8)
+    alpha[blend] = np.maximum(alpha, darkness.max(axis=2) / 255)[blend]
+    colour = 255 - darkness / np.where(alpha > 0, alpha, 1)[..., None]
+    colour[background] = 255
+    return np.rint(np.dstack([colour, alpha * 255])).clip(0, 255).astype(np.uint8)
 
 
 def _connected_to_border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -153,30 +152,34 @@ def _sweep(reached: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bo
     return swept
 
 
-def _neighbourhood(values: NDArray[Any]) -> NDArray[Any]:
-    """The 3x3 neighbourhood of every pixel: [H, W, ...] -> [9, H, W, ...], zeros beyond the border."""
+def _fold(combine: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
+    """The 3x3 neighbourhood of every pixel, combined: [H, W, ...] -> [H, W, ...], zeros beyond the border."""
     height, width = values.shape[:2]
     padded = np.pad(values, [(1, 1), (1, 1)] + [(0, 0)] * (values.ndim - 2))
-    return np.stack([padded[y : y + height, x : x + width] for y in range(3) for x in range(3)])
+    folded = np.zeros_like(values)  # all nine at once would take 200 MB at 1024²
+    for y in range(3):
+        for x in range(3):
+            combine(folded, padded[y : y + height, x : x + width], out=folded)
+    return folded
 
 
 def _grow(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
     """A mask grown by some pixels in all eight directions."""
     for _ in range(pixels):
-        mask = np.logical_or.reduce(_neighbourhood(mask))
+        mask = _fold(np.logical_or, mask)
     return mask
 
 
 def _nearest_colours(
-    colours: NDArray[np.float64], known: NDArray[np.bool_], wanted: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+    colours: NDArray[np.float32], known: NDArray[np.bool_], wanted: NDArray[np.bool_]
+) -> NDArray[np.float32]:
     """For each wanted pixel the mean of its nearest known ones, ring by ring; zero where there are none."""
-    found = np.where(known[..., None], colours, 0.0)
+    found = np.where(known[..., None], colours, np.float32(0))
     known = known.copy()
     while True:
-        count = _neighbourhood(known).sum(axis=0)
+        count = _fold(np.add, known.astype(np.uint8))
         ring = wanted & ~known & (count > 0)
         if not ring.any():
             return found
-        found[ring] = _neighbourhood(found).sum(axis=0)[ring] / count[ring][:, None]
+        found[ring] = _fold(np.add, found)[ring] / count[ring][:, None]
         known |= ring

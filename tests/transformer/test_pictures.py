@@ -1,6 +1,7 @@
 """Pictures: sizes, formats, text in the PNG, and the background that becomes transparent."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -168,3 +169,15 @@ def test_a_thin_line_is_blended_too() -> None:
 
 def test_a_picture_that_is_all_background_becomes_empty() -> None:
     assert remove_background(np.full((5, 7, 3), 255, np.uint8))[..., 3].max() == 0
+
+
+def test_a_background_takes_no_more_memory_than_a_few_copies_of_the_picture() -> None:
+    """Several at once, of 1024², have to fit a pod's limit."""
+    drawn = on_white(coverage("ellipse", (10, 10, 50, 50)), (200, 30, 30)).repeat(4, 0).repeat(4, 1)
+    tracemalloc.start()
+    try:
+        remove_background(drawn)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * drawn.size * np.dtype(np.float32).itemsize
