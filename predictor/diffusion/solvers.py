@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import diffusers
@@ -43,7 +44,7 @@ SOLVERS: Mapping[str, Solver] = {
 
 class Solvers:
     """Every solver over one folder's scheduler configuration; a table is made when first asked for, then
-    kept.
+    kept, whichever threads ask.
 
     The folder's own scheduler class keeps the folder's options; the others take from it what they know, as
     diffusers' `from_config` does.
@@ -61,6 +62,7 @@ class Solvers:
         # Some classes clip x0 to ±1 unless told not to, which suits pixels; latents have no such range.
         self._unclipped = {} if "clip_sample" in config else {"clip_sample": False}
         self._tables: dict[tuple[str, int], SolverTable] = {}
+        self._making = Lock()
 
     @property
     def own(self) -> str | None:
@@ -112,7 +114,9 @@ class Solvers:
             raise UnsupportedSolver(f"{steps} steps are not from 1 to {self.max_steps}")
         key = (name, steps)
         if key not in self._tables:
-            self._tables[key] = tabulate(self.scheduler(name), steps, SOLVERS[name].step_arguments)
+            with self._making:  # one at a time, since they all need Python's own lock
+                if key not in self._tables:
+                    self._tables[key] = tabulate(self.scheduler(name), steps, SOLVERS[name].step_arguments)
         return self._tables[key]
 
 

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -76,6 +77,8 @@ class Engine:
             seconds=self._batch.row_seconds,
             weights=tenant_weights,
         )
+        # one, and apart: tables are Python's work, and would fill the threads that replies and looks go by
+        self._tables = ThreadPoolExecutor(1, thread_name_prefix="tables")
         self._requests: set[Request] = set()
         self._leaving: set[str] = set()  # adapters that take no new rows
         self._wake = asyncio.Event()
@@ -94,6 +97,7 @@ class Engine:
             await asyncio.wait([self._loop_task], timeout=drain_s)
             self._loop_task.cancel()
             await asyncio.wait([self._loop_task])
+        self._tables.shutdown(wait=False)
         await self._worker.stop()
 
     async def draw(
@@ -126,12 +130,17 @@ class Engine:
     ) -> np.ndarray:
         self._refuse_unless_accepting()
         self._check(rows)
-        if not self._diffuser.is_prepared(rows):  # beside the worker thread, so that nobody's steps wait
-            await asyncio.to_thread(self._diffuser.prepare, rows)
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[np.ndarray] = loop.create_future()
+        request = Request(tuple(rows), terms, arrived, reply, courses)
+        new = [index for index, row in enumerate(rows) if not self._diffuser.is_prepared([row])]
+        if new:
+            tickets = [Ticket(request, index) for index in new]
+            if self._queue.make_room(tickets) is None:
+                raise self._full(tickets)  # before anything is computed for it
+            await loop.run_in_executor(self._tables, self._diffuser.prepare, rows)  # nobody's steps wait
             self._refuse_unless_accepting()
             self._check(rows)  # a LoRA may have left meanwhile
-        reply: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
-        request = Request(tuple(rows), terms, arrived, reply, courses)
         self._requests.add(request)
         try:
             self._enqueue(request)

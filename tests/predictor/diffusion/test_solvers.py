@@ -1,3 +1,6 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -225,3 +228,19 @@ def test_a_class_that_is_no_scheduler_is_refused(class_name):
 
 def test_a_scheduler_outside_the_list_has_no_name():
     assert Solvers("HeunDiscreteScheduler", SCHEDULE).own is None
+
+
+def test_a_table_that_many_threads_ask_for_is_made_once(monkeypatch):
+    made = []
+
+    def slowly(*arguments) -> SolverTable:
+        made.append(arguments)
+        time.sleep(0.2)  # so that all the others ask meanwhile
+        return tabulate(*arguments)
+
+    monkeypatch.setattr("predictor.diffusion.solvers.tabulate", slowly)
+    ours = Solvers("DDIMScheduler", {**SCHEDULE, "clip_sample": False})
+    with ThreadPoolExecutor(6) as threads:
+        tables = list(threads.map(ours.table, ["ddim"] * 6, [5] * 6))
+    assert len(made) == 1
+    assert all(table is tables[0] for table in tables)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predictor.engine.engine import Engine
+from predictor.engine.terms import Terms
 from predictor.errors import InvalidInput, QueueFull, ServingError, UnknownModel
 from tests.predictor.engine.recorder import Recorder, make_row, run, settle
 
@@ -95,6 +96,50 @@ def test_a_row_that_waits_for_its_solver_table_holds_up_no_other():
         return early, int(picture[0, 0, 0, 0])
 
     assert asyncio.run(run()) == (False, 1)
+
+
+def test_rows_that_wait_for_their_solver_tables_hold_up_nothing_else():
+    """Not what else goes by the event loop's own threads: replies, the store, LoRAs."""
+    recorder = Recorder()
+
+    async def main() -> None:
+        engine = Engine(recorder, max_batch_size=4, max_queue_rows=64)
+        engine.start()
+        waiting = [
+            asyncio.create_task(engine.draw([make_row(prompt="new table", seed=seed)])) for seed in range(40)
+        ]
+        await asyncio.sleep(0)  # now they wait
+        try:
+            async with asyncio.timeout(20):
+                await asyncio.to_thread(lambda: None)
+        finally:
+            recorder.table_gate.release(40)
+        await asyncio.gather(*waiting)
+        await engine.stop(10)
+
+    run(main)
+
+
+def test_no_table_is_made_for_rows_that_find_no_room():
+    recorder = Recorder(gate=threading.Semaphore(0))
+
+    async def main() -> None:
+        engine = Engine(recorder, max_batch_size=1, max_queue_rows=2)
+        engine.start()
+        first = asyncio.create_task(engine.draw([make_row()]))
+        await settle(lambda: engine.active_rows == 1)
+        second = asyncio.create_task(engine.draw([make_row(seed=1), make_row(seed=2)]))
+        await settle(lambda: engine.queue_depth == 2)
+        try:
+            with pytest.raises(QueueFull):
+                await engine.draw([make_row(prompt="new table", seed=3)], Terms(timeout=20))
+        finally:
+            recorder.table_gate.release()
+            recorder.gate.release(100)
+        await asyncio.gather(first, second)
+        await engine.stop(10)
+
+    run(main)
 
 
 def test_cancelling_frees_the_rows_at_the_next_step():
