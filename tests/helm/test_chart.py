@@ -107,6 +107,8 @@ def test_notes_have_a_request_that_fits_the_mode(tmp_path: Path) -> None:
     standard = _notes(tmp_path, "mode=Standard", "auth.enabled=true", "ingress.host=draw.example.org")
     assert "Host: draw.example.org" in standard
     assert "x-api-key: $API_KEY" in standard
+    assert "Another route for draw.example.org" in standard
+    assert "Another route" not in knative
     assert "--timeout" in knative, "a cold start may take longer than helm waits for a test"
     for notes in (knative, standard):
         body = re.search(r"-d '(.*)'", notes)
