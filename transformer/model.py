@@ -3,6 +3,7 @@
 One object for each name that is served; all share one `Studio`. It knows no sockets and no routes.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ class EmojiModel(Model):
 
         Raises:
             InvalidInput: a field is missing, malformed or out of range, or nothing could be translated.
+            DeadlineExceeded, QueueFull: the translator doesn't come to it, in time or at all.
             NotAcceptable: the Accept header asks for what this reply cannot be.
         """
         arrived = time.monotonic()
@@ -76,7 +78,13 @@ class EmojiModel(Model):
 
         limits = [limit for wish in wishes if (limit := wish.timeout) is not None]
         until = arrived + min([*limits, time_left()])
-        english = await self._studio.translate(wishes)
+        try:
+            async with asyncio.timeout(None if math.isinf(until) else until - time.monotonic()) as timer:
+                english = await self._studio.translate(wishes)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            raise DeadlineExceeded("the time was over before the prompts had been translated") from None
         log_line |= {
             "rows": len(wishes),
             "translated": sum(words.backend != "none" for words in english),
@@ -87,7 +95,7 @@ class EmojiModel(Model):
             log_line["english"] = [words.prompt for words in english]
         left = until - time.monotonic()
         if left <= 0:
-            raise DeadlineExceeded("the time was over when the prompts had been translated")
+            raise DeadlineExceeded("the time was over before the prompts had been translated")
         timeout = None if math.isinf(left) else min(left, MAX_TIMEOUT)
         pictures = [
             replace(

@@ -1,5 +1,6 @@
 """The request's way through the model: what is translated, what is passed on, what is described."""
 
+import asyncio
 import base64
 import io
 import json
@@ -11,7 +12,7 @@ from PIL import Image
 from starlette.responses import Response
 
 from predictor.contract import INPUTS
-from predictor.errors import InvalidInput
+from predictor.errors import DeadlineExceeded, InvalidInput
 from tests.transformer.stages import prepare, reply_to, rows_sent, v2
 from transformer.model import EmojiModel
 from transformer.reply import OUTPUTS
@@ -41,6 +42,15 @@ def test_words_that_nobody_knows_are_reported_once_from_both_prompts(model: Emoj
 def test_a_prompt_of_which_nothing_is_left_is_refused(model: EmojiModel) -> None:
     with pytest.raises(InvalidInput, match="prompt: no word of it could be translated"):
         prepare(model, v2(["뷁"]))
+
+
+def test_translating_ends_with_the_requests_time(model: EmojiModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(texts: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(model._studio._translator, "translate", never)
+    with pytest.raises(DeadlineExceeded, match="before the prompts had been translated"):
+        prepare(model, v2(["사과"], {"timeout_ms": 50}))
 
 
 def test_every_row_has_a_seed_and_the_given_ones_are_kept(model: EmojiModel) -> None:

@@ -6,7 +6,9 @@ from the local folder alone: no hub, no pickles, no code from the folder. Knows 
 
 import asyncio
 import logging
+import math
 import re
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from predictor.errors import QueueFull
 from transformer.translation.language import normalise
 from transformer.translation.translator import Backend, Translation
 
@@ -43,12 +46,19 @@ class Seq2SeqTranslator:
     """Translates in batches on one worker thread: what arrives during one batch makes up the next.
 
     `max_batch_size` texts a batch, `max_new_tokens` tokens a translation; a text longer than the model can
-    take is cut. Raises `ValueError` for a folder that is no local encoder-decoder model in safetensors. Warns
-    in the log of a licence that restricts the use of the folder.
+    take is cut. At most `max_waiting` texts wait for their batch. Raises `ValueError` for a folder that is
+    no local encoder-decoder model in safetensors. Warns in the log of a licence that restricts the use of
+    the folder.
     """
 
     def __init__(
-        self, folder: Path, *, device: str = "cpu", max_batch_size: int = 16, max_new_tokens: int = 64
+        self,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        max_batch_size: int = 16,
+        max_new_tokens: int = 64,
+        max_waiting: int = 256,
     ) -> None:
         _check_folder(folder)
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -56,6 +66,8 @@ class Seq2SeqTranslator:
         self._model = model.to(device).eval()
         self._device = device
         self._max_batch_size = max_batch_size
+        self._max_waiting = max_waiting
+        self._batch_s = 1.0  # how long the last batch took
         self._max_input_tokens = min(
             self._tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512)
         )
@@ -72,7 +84,14 @@ class Seq2SeqTranslator:
         return "seq2seq"
 
     async def translate(self, texts: Sequence[str]) -> list[Translation]:
-        """English for each text; `unknown` holds the words for which the model has no token."""
+        """English for each text; `unknown` holds the words for which the model has no token.
+
+        Cancelled, its texts leave the queue. Raises QueueFull where more would wait than may.
+        """
+        waiting = sum(not future.done() for _, future in self._waiting)
+        if waiting + len(texts) > self._max_waiting:
+            batches = math.ceil(waiting / self._max_batch_size)
+            raise QueueFull(batches * self._batch_s, "too many texts wait for their translation")
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[Translation]] = [loop.create_future() for _ in texts]
         self._waiting += zip(map(normalise, texts), futures, strict=True)
@@ -91,6 +110,7 @@ class Seq2SeqTranslator:
             batch, self._waiting = wanted[: self._max_batch_size], wanted[self._max_batch_size :]
             if not batch:
                 continue
+            began = time.monotonic()
             try:
                 translations = await asyncio.get_running_loop().run_in_executor(
                     self._worker, self._translate_batch, [text for text, _ in batch]
@@ -100,6 +120,7 @@ class Seq2SeqTranslator:
                     if not future.done():
                         future.set_exception(error)
                 continue
+            self._batch_s = time.monotonic() - began
             for (_, future), translation in zip(batch, translations, strict=True):
                 if not future.done():  # its caller may have gone
                     future.set_result(translation)

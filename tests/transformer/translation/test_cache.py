@@ -18,6 +18,7 @@ class SlowTranslator:
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
+        self.cancelled: list[list[str]] = []
         self.closed = False
         self.gate = asyncio.Event()
         self.gate.set()
@@ -28,7 +29,11 @@ class SlowTranslator:
 
     async def translate(self, texts: Sequence[str]) -> list[Translation]:
         self.calls.append(list(texts))
-        await self.gate.wait()
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(list(texts))
+            raise
         if "fail" in texts:
             raise RuntimeError("no luck")
         return [Translation(text.upper(), "glossary", "ko") for text in texts]
@@ -92,6 +97,27 @@ def test_an_asker_who_leaves_does_not_stop_the_others() -> None:
         inner.gate.set()
         assert (await second)[0].english == "A"
         assert inner.calls == [["a"]]
+
+    asyncio.run(ask())
+
+
+def test_what_nobody_waits_for_any_more_is_given_up() -> None:
+    async def ask() -> None:
+        inner = SlowTranslator()
+        inner.gate.clear()
+        cache = CachedTranslator(inner, max_entries=10)
+        leaving = [asyncio.create_task(cache.translate([text])) for text in "aab"]
+        staying = asyncio.create_task(cache.translate(["b", "c"]))
+        await asyncio.sleep(0.01)
+        for task in leaving:
+            task.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        again = asyncio.create_task(cache.translate(["a"]))  # not by the call that is being cancelled
+        await asyncio.sleep(0.01)
+        assert inner.cancelled == [["a"]], "somebody waits for b"
+        inner.gate.set()
+        assert [answer.english for answer in await staying + await again] == ["B", "C", "A"]
+        assert inner.calls == [["a"], ["b"], ["c"], ["a"]]
 
     asyncio.run(ask())
 

@@ -23,6 +23,8 @@ from transformers import (
     NllbTokenizer,
 )
 
+from predictor.errors import QueueFull
+from transformer.translation.cache import CachedTranslator
 from transformer.translation.seq2seq import Seq2SeqTranslator
 
 # Emoji names as CLDR pairs them. The model also learns to put a colour or a feature it has seen on a noun
@@ -164,6 +166,44 @@ def test_a_cancelled_caller_does_not_disturb_the_others(translator: Seq2SeqTrans
         return (await staying)[0].english
 
     assert asyncio.run(ask()) == "cat"
+
+
+def test_texts_whose_callers_have_gone_are_not_translated_and_more_than_may_wait_are_refused(
+    translator: Seq2SeqTranslator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the cache, as it is served."""
+    batches: list[list[str]] = []
+    translate_batch, gate = translator._translate_batch, threading.Semaphore(0)
+
+    def hold(texts: list[str]) -> list[object]:
+        batches.append(texts)
+        gate.acquire()
+        return translate_batch(texts)
+
+    monkeypatch.setattr(translator, "_translate_batch", hold)
+    monkeypatch.setattr(translator, "_max_waiting", 7)
+    cache = CachedTranslator(translator, max_entries=10)
+
+    async def ask() -> str:
+        first = asyncio.create_task(cache.translate(["고양이"]))
+        while not batches:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        leaving = [asyncio.create_task(cache.translate([noun])) for noun in list(NOUNS)[1:]]
+        leaving.append(asyncio.create_task(cache.translate(["빨간 곰"])))
+        await asyncio.sleep(0.01)
+        with pytest.raises(QueueFull, match="too many texts wait for their translation; try again in"):
+            await cache.translate(["파란 곰"])
+        for task in leaving:
+            task.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        last = asyncio.create_task(cache.translate(["파란 곰"]))
+        await asyncio.sleep(0.01)
+        gate.release(100)
+        await first
+        return (await last)[0].english
+
+    assert asyncio.run(ask()) == "blue bear"
+    assert batches == [["고양이"], ["파란 곰"]]
 
 
 def test_a_failing_batch_fails_its_callers_only(
