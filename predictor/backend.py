@@ -86,8 +86,8 @@ class EngineBackend:
 
     @property
     def healthy(self) -> bool:
-        """Whether the engine takes rows."""
-        return self._engine.accepting
+        """Whether the engine takes rows, and draws them: one that hangs gets none until it is restarted."""
+        return self._engine.accepting and self._engine.alive
 
     async def start(self) -> None:
         """Start the engine and draw one picture, so that the first request finds everything warm."""

@@ -4,6 +4,7 @@ It doesn't know what is computed, nor whose rows these are.
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,9 @@ from predictor.engine.memory import MemoryLimit, is_out_of_memory
 from predictor.engine.stopwatch import CudaStopwatch, HostStopwatch, Stopwatch
 from predictor.engine.threads import ThreadPolicy
 from predictor.engine.watchdog import Watchdog
+
+STOP_S = 10.0
+"""How long the call under way may take at the end, when nobody waits for what it computes."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -113,8 +117,11 @@ class Worker:
         return self._threads
 
     async def stop(self) -> None:
-        """Waits for the call under way."""
-        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+        """Waits for the call under way, but not for one that hangs."""
+        # a daemon, which the end of the process doesn't wait for
+        ending = threading.Thread(target=self._thread.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+        ending.start()
+        await asyncio.to_thread(ending.join, STOP_S)
 
     async def compute(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Runs anything between two calls."""

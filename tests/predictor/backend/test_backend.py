@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from predictor.backend import EngineBackend
 from predictor.contract import PictureRequest
 from predictor.diffusion.diffuser import Diffuser
+from predictor.engine.watchdog import Watchdog
 from predictor.errors import DeadlineExceeded, InvalidInput, NotReady, UnknownModel
 from predictor.ledger import Ledger
 from predictor.outcome import Ending, Outcome
@@ -102,6 +103,18 @@ def test_it_tells_how_every_request_ended(serve: Callable[..., Any]) -> None:
     assert [course.steps for course in told[0].courses] == [2, 2]
     for outcome in told:
         assert all(course.arrived <= outcome.ended for course in outcome.courses)
+
+
+def test_a_backend_whose_engine_hangs_is_not_ready(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(backend: EngineBackend) -> None:
+        assert backend.healthy
+        monkeypatch.setattr(Watchdog, "hung", True)
+        assert (backend.alive, backend.healthy) == (False, False)
+        monkeypatch.undo()
+
+    serve(hang)
 
 
 def test_a_stopped_backend_draws_no_more(serve: Callable[..., Any]) -> None:

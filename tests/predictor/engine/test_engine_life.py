@@ -6,6 +6,7 @@ import threading
 import pytest
 import torch
 
+from predictor.engine import worker
 from predictor.engine.engine import Engine
 from predictor.errors import NotReady
 from tests.predictor.engine.recorder import Recorder, make_row, run, settle
@@ -48,6 +49,26 @@ def test_stopping_in_a_hurry_fails_what_is_left():
         recorder.gate.release(1)  # the step under way ends; no other follows
         await stopping
         assert engine.active_rows == engine.queue_depth == 0
+
+    run(main)
+
+
+def test_stopping_does_not_wait_for_a_step_that_hangs(monkeypatch):
+    monkeypatch.setattr(worker, "STOP_S", 0.1)
+    recorder = Recorder(gate=threading.Semaphore(0))
+
+    async def main() -> None:
+        engine = Engine(recorder, max_batch_size=1, max_queue_rows=10)
+        engine.start()
+        accepted = asyncio.create_task(engine.draw([make_row()]))
+        await settle(lambda: engine.active_rows == 1)
+        try:
+            async with asyncio.timeout(20):
+                await engine.stop(0)
+        finally:
+            recorder.gate.release(100)
+        with pytest.raises(NotReady):
+            await accepted
 
     run(main)
 
