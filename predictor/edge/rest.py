@@ -93,8 +93,8 @@ class Routes:
         if isinstance(response, Response):  # a model may know better how to answer over HTTP
             return response
         binary = contract.binary_outputs(infer_request, [output.name for output in response.outputs])
-        # Copying pixels is not the event loop's work. Writing them as JSON's numbers holds it up even so, since
-        # orjson keeps Python's lock: whoever draws much asks for binary outputs.
+        # Copying pixels is not the event loop's work. Writing them as JSON's numbers holds it up even so,
+        # since orjson keeps Python's lock: whoever draws much asks for binary outputs.
         with span("encode reply"):
             body, json_length = await asyncio.to_thread(contract.encode_body, response, binary)
         if json_length is None:
