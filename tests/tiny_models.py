@@ -128,9 +128,7 @@ def make_tokenizer() -> CLIPTokenizer:
     )
 
 
-def make_lora(
-    unet: UNet2DConditionModel, *, rank: int = 2, seed: int = 0, strength: float = 0.3
-) -> dict[str, torch.Tensor]:
+def make_lora(unet: UNet2DConditionModel, *, rank: int = 2, seed: int = 0) -> dict[str, torch.Tensor]:
     """A LoRA on every attention projection, 1x1 convolution and time projection of the UNet, in canonical
     layout.
     """
