@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 
 HOST = "127.0.0.1"
-SENTENCES = {"english": "a cat with heart eyes", "korean": "웃는 강아지"}
+SENTENCES = {"english": "a cat with heart eyes", "korean": "우는 여우"}
 LOOKS = ("notoemoji", "openmoji")
 SEED = 7
 GRACE_SECONDS = 10

@@ -12,7 +12,7 @@ PROMPTS = (
     "a red apple",
     "하트 눈을 한 고양이",
     "a rocket",
-    "웃는 강아지",
+    "우는 여우",
     "a blue car",
     "비 오는 날",
     "a slice of pizza",

@@ -53,7 +53,7 @@ def test_helm(cluster: Cluster, judge: Judge, evidence: Section, tmp_path: Path)
         (curl,) = re.findall(r"^ +(curl (?:.*\\\n)+.*)$", notes, re.M)
         address = f"INGRESS=http://{service.ingress().address}"
         run("bash", "-euo", "pipefail", "-c", f"cd {tmp_path}; {address}; {curl}", timeout=300)
-        png = (tmp_path / "puppy.png").read_bytes()
+        png = (tmp_path / "fox.png").read_bytes()
         with Image.open(io.BytesIO(png)) as picture:
             assert picture.format == "PNG"
         evidence.picture("curl of the notes", png)
