@@ -21,6 +21,7 @@ def main() -> None:
 
 
 def _serve() -> int:
+    from predictor.allocator import keep_freed_memory
     from predictor.diffusion.checkpoint import UnsupportedCheckpoint
     from predictor.edge import PortInUse, configure_logging
     from predictor.errors import ServingError
@@ -29,6 +30,7 @@ def _serve() -> int:
     from predictor.settings import read_settings
     from weights.errors import WeightsError
 
+    keep_freed_memory()
     settings = read_settings(sys.argv[1:])
     configure_logging(settings.log_format)
     foreseen = (UnsupportedCheckpoint, UnusableDevice, UnusableLook, WeightsError, PortInUse, ServingError)
