@@ -17,6 +17,7 @@ from benchmarks.jobs import Job
 from benchmarks.peers.settings import Settings
 from benchmarks.probe import replies
 from benchmarks.steps import draft, load_loras
+from predictor.allocator import keep_freed_memory
 from predictor.diffusion.checkpoint import read_checkpoint
 from predictor.diffusion.diffuser import DTYPES, Diffuser
 from predictor.diffusion.row import Row
@@ -59,6 +60,7 @@ class Probe:
     """An engine that runs in the event loop of the caller."""
 
     def __init__(self, settings: Settings) -> None:
+        keep_freed_memory()  # as the server
         torch.set_num_threads(1)  # as the server: the thread that loads is not the one that computes
         self._diffuser = RecordingDiffuser(settings)
         load_loras(self._diffuser, settings.loras)
