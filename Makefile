@@ -110,7 +110,7 @@ glyphs: $(VENV)/dev.stamp ## Build the glyph data set anew: make glyphs NOTO=fon
 REGISTRY ?= dev.local
 VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BASE ?= python:3.11-slim
-# cuda: torch as locked. cpu: the same without its CUDA libraries, 2.2 GB instead of 5.6. TORCH_INDEX beats both.
+# cuda: torch as locked. cpu: the same without its CUDA libraries, 2.2 GB instead of 5.8. TORCH_INDEX beats both.
 TORCH ?= cuda
 # Certificates that pip has to trust during a build, for a network with a proxy that signs by itself.
 CA_BUNDLE ?= $(PIP_CERT)
