@@ -94,9 +94,11 @@ def test_pictures_calls_and_waits_are_those_of_the_requests(server: Predictor) -
     steps = change("emoji_step_seconds_count")
     assert steps == change("emoji_step_rows_count")
     assert change("emoji_step_rows_sum") == 2 * (3 + 3) + 4
-    assert steps == 3 + 3 + 4
-    assert change("emoji_step_rows_bucket", le="1.0") == 4
-    assert change("emoji_decode_seconds_count") == 3
+    # On a busy machine the engine may find that a second row doesn't pay, and step the two apart.
+    apart = steps - (3 + 3 + 4)
+    assert 0 <= apart <= 3 + 3
+    assert change("emoji_step_rows_bucket", le="1.0") == 4 + 2 * apart
+    assert 3 <= change("emoji_decode_seconds_count") <= 5
     busy = sum(change(f"emoji_{call}_seconds_sum") for call in ("encode", "step", "decode"))
     assert 0 < busy < change("emoji_request_seconds_sum", model="openmoji")
 
