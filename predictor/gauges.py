@@ -41,7 +41,7 @@ class Gauges(Collector):
             ("emoji_loras", "Versions of LoRAs that are served", len(diffuser.adapters)),
             (
                 "emoji_padding_ratio",
-                "Of the UNet's rows so far, those that were copies",
+                "Of the UNet's rows so far, those that only filled a call up",
                 diffuser.padding_share,
             ),
             ("emoji_resident_loras", "Those of them in the device's memory", len(diffuser.resident_adapters)),

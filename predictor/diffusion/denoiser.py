@@ -38,7 +38,7 @@ class Denoiser:
 
     @property
     def padding_share(self) -> float:
-        """Of all rows that the UNet has computed, the share that were copies to fill a call. From any
+        """Of all rows that the UNet has computed, the share that were there to fill a call. From any
         thread.
         """
         filled = self._buckets or self._graphs

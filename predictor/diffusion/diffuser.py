@@ -160,7 +160,7 @@ class Diffuser:
 
     @property
     def padding_share(self) -> float:
-        """Of all rows that the UNet has computed, the share that were copies to fill a call. From any
+        """Of all rows that the UNet has computed, the share that were there to fill a call. From any
         thread.
         """
         return self._denoiser.padding_share
