@@ -2,6 +2,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from predictor.diffusion.layers import bind
@@ -41,3 +43,44 @@ def test_a_bound_layer_gives_what_it_gave(layer):
     for x in (image, image.to(memory_format=torch.channels_last)):
         torch.testing.assert_close(bound(x), layer(x))
         torch.testing.assert_close(bound.forward(x), layer(x))
+
+
+SIZES = st.integers(1, 5)
+
+
+@given(
+    count=st.integers(1, 4),
+    size=st.tuples(SIZES, SIZES),
+    channels=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    kernel=st.tuples(SIZES, SIZES),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(st.integers(2, 3), st.integers(2, 3)),
+    bias=st.booleans(),
+    order=st.sampled_from([torch.contiguous_format, torch.channels_last]),
+)
+@torch.inference_mode()
+def test_any_bound_convolution_gives_what_it_gave(
+    count, size, channels, kernel, stride, padding, bias, order
+):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(*channels, kernel, stride, padding, bias=bias).to(memory_format=order)
+    bound = copy.deepcopy(layer)
+    bind(bound)
+    x = torch.randn(count, channels[0], *size).to(memory_format=order)
+    torch.testing.assert_close(bound(x), layer(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "convolves"),
+    [(1, 4, True), (2, 4, False), (8, 4, False), (8, 16, True)],
+    ids=["a single image", "weights outweigh pixels", "still", "pixels outweigh weights"],
+)
+@torch.inference_mode()
+def test_weights_are_not_brought_into_another_order_for_few_pixels(monkeypatch, count, size, convolves):
+    calls = []
+    conv2d = torch.conv2d
+    monkeypatch.setattr(torch, "conv2d", lambda *a, **k: calls.append(a) or conv2d(*a, **k))
+    layer = nn.Conv2d(32, 32, 3, padding=1)
+    bind(layer)
+    layer(torch.randn(count, 32, size, size))
+    assert bool(calls) == convolves
