@@ -5,6 +5,7 @@ A call is of the whole UNet, or of its outer layers alone for samples that have 
 It doesn't know solvers, prompts or pictures.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +19,11 @@ from predictor.diffusion.outer import OuterLayers
 from predictor.diffusion.sample import Sample
 from predictor.diffusion.transfer import to_device
 
+PROJECTIONS = 64
+"""Prompts that are remembered as the UNet takes them: each up to 1 MB for a small model, 4 MB for Stable
+Diffusion 1.5 in float16.
+"""
+
 
 class Denoiser:
     """`adapters` are the LoRAs that rows may use; like all here they belong to one thread at a time."""
@@ -30,6 +36,7 @@ class Denoiser:
         self.adapters = AdapterPool(unet, max_resident_loras)
         self._buckets = Buckets(self._compute, self.adapters.pages, fixed_rows) if fixed_rows else None
         self._graphs: Graphs | None = None
+        self._projections: OrderedDict[tuple[str, Choice], torch.Tensor] = OrderedDict()
 
     @property
     def skips_inner_layers(self) -> bool:
@@ -53,10 +60,23 @@ class Denoiser:
         self._outer.watch(False)
         self._graphs.capture(latents, states, most)
 
-    def project(self, states: torch.Tensor, choice: Choice) -> torch.Tensor:
-        """What the UNet takes for the text encoder's states [N, tokens, width] of one row, see Blocks."""
-        self.adapters.select([choice] * len(states))
-        return self._blocks.project(states)
+    def project(self, text: str, states: torch.Tensor, choice: Choice) -> torch.Tensor:
+        """What the UNet takes for a text in rows with these LoRAs, see Blocks. The latest are remembered, and
+        each is computed alone, to be the same whoever asks. states: [tokens, width], the text encoder's.
+        """
+        projection = self._projections.pop((text, choice), None)
+        if projection is None:
+            self.adapters.select([choice])
+            projection = self._blocks.project(states[None])[0]
+        self._projections[text, choice] = projection
+        if len(self._projections) > PROJECTIONS:
+            self._projections.popitem(last=False)
+        return projection
+
+    def remove_adapter(self, name: str) -> None:
+        """Drops a LoRA; another one may come under its name. Raises KeyError."""
+        self.adapters.remove(name)
+        self._projections.clear()
 
     def predict(self, samples: Sequence[Sample], latents: torch.Tensor) -> torch.Tensor:
         """The guided model output [B, C, h, w] float32: one UNet row a sample, two where it's guided.

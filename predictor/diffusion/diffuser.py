@@ -128,7 +128,8 @@ class Diffuser:
         are replayed as CUDA graphs. To be called when the LoRAs have been added.
         """
         height, width = (pixels // self._vae_factor for pixels in self.native_size)
-        states = self._denoiser.project(torch.stack(self._prompts.encode([""])), ())[0]
+        [states] = self._prompts.encode([""])
+        states = self._denoiser.project("", states, ())
         latents = torch.zeros(self._channels, height, width, device=self._device)
         self._denoiser.capture(latents, states, most)
 
@@ -184,7 +185,7 @@ class Diffuser:
     @torch.inference_mode()
     def remove_adapter(self, name: str) -> None:
         """Drops a LoRA that no row is using. Raises KeyError."""
-        self._denoiser.adapters.remove(name)
+        self._denoiser.remove_adapter(name)
 
     @torch.inference_mode()
     def encode(self, rows: Sequence[Row]) -> list[None]:
@@ -201,18 +202,15 @@ class Diffuser:
         steps the solver refuses.
         """
         tables = [self._table(row) for row in rows]
-        negatives = [row.negative_prompt for row in rows if row.guidance > 1]
-        states = iter(self._prompts.encode([*(row.prompt for row in rows), *negatives]))
-        prompt_states = [next(states) for _ in rows]
+        texts = dict.fromkeys(text for row in rows for text in _texts(row))
+        states = dict(zip(texts, self._prompts.encode([*texts]), strict=True))
         samples = []
-        for row, table, prompt_state in zip(rows, tables, prompt_states, strict=True):
+        for row, table in zip(rows, tables, strict=True):
             generator = torch.Generator().manual_seed(row.seed)
             height, width = row.height // self._vae_factor, row.width // self._vae_factor
             stack = torch.zeros(table.width, self._channels, height, width)
             stack[0] = torch.randn(stack.shape[1:], generator=generator) * table.init_noise_sigma
-            # A row at a time, so that its numbers are the same whoever begins with it.
-            own = [prompt_state, next(states)] if row.guidance > 1 else [prompt_state]
-            projected = self._denoiser.project(torch.stack(own), row.loras)
+            projected = [self._denoiser.project(text, states[text], row.loras) for text in _texts(row)]
             samples.append(
                 Sample(
                     row=row,
