@@ -3,7 +3,6 @@
 Many names share one backend. It doesn't know how pictures are drawn, nor sockets.
 """
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from kserve import InferRequest, InferResponse, Model
 from predictor import contract
 from predictor.backend import Drawn, EngineBackend
 from predictor.contract import PictureRequest
-from predictor.edge import event, time_left
+from predictor.edge import copy, event, time_left
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +100,13 @@ class DiffusionModel(Model):
         """Put the pictures into the protocol's reply."""
         job, drawn = result
         if job.request is None:
-            return await asyncio.to_thread(
-                contract.predictions, drawn.images, drawn.seeds, drawn.loras, drawn.approximations
+            return await copy(
+                drawn.images.nbytes,
+                contract.predictions,
+                drawn.images,
+                drawn.seeds,
+                drawn.loras,
+                drawn.approximations,
             )
         return contract.infer_response(
             model_name=job.request.model_name,

@@ -3,7 +3,6 @@
 They know bodies and headers; tensors are read by the model.
 """
 
-import asyncio
 from typing import Any
 
 import orjson
@@ -15,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from predictor import contract
 from predictor.edge.api import Api
+from predictor.edge.copying import copy
 from predictor.edge.dataplane import ServingDataPlane
 from predictor.edge.refusals import ErrorReply, answer
 from predictor.edge.spans import span
@@ -93,10 +93,11 @@ class Routes:
         if isinstance(response, Response):  # a model may know better how to answer over HTTP
             return response
         binary = contract.binary_outputs(infer_request, [output.name for output in response.outputs])
-        # Copying pixels is not the event loop's work. Writing them as JSON's numbers holds it up even so,
-        # since orjson keeps Python's lock: whoever draws much asks for binary outputs.
+        # Writing pixels as JSON's numbers holds up the event loop from a thread too, since orjson keeps
+        # Python's lock: whoever draws much asks for binary outputs.
+        size = sum(output.data.nbytes for output in response.outputs)
         with span("encode reply"):
-            body, json_length = await asyncio.to_thread(contract.encode_body, response, binary)
+            body, json_length = await copy(size, contract.encode_body, response, binary)
         if json_length is None:
             return Response(body, media_type="application/json", headers=reply_headers)
         reply_headers[JSON_LENGTH_HEADER] = str(json_length)
