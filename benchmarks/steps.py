@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.peers.settings import Settings
 from benchmarks.probe import answer
+from predictor.allocator import keep_freed_memory
 from predictor.diffusion.diffuser import Diffuser
 from predictor.diffusion.row import Row
 from predictor.diffusion.sample import Sample
@@ -22,6 +23,7 @@ class Steps:
     """One diffuser with all LoRAs of the store."""
 
     def __init__(self, settings: Settings) -> None:
+        keep_freed_memory()  # as the server
         torch.set_num_threads(settings.threads)
         self._device = settings.device
         self._diffuser = Diffuser.load(settings.base, device=settings.device, dtype=settings.dtype)
