@@ -90,7 +90,7 @@ bench-peers: $(PEERS:%=build/peers/%.stamp) ## Compare the predictor with diffus
 
 .PHONY: bench-publish
 bench-publish: $(VENV)/dev.stamp ## Put the results of a run into docs/ and README.md: make bench-publish RUN=out/bench/…
-	$(BIN)/python -m benchmarks.publish $(RUN)
+	$(BIN)/python -m benchmarks.publish $(RUN) $(if $(NAME),--name $(NAME))
 
 .PHONY: pictures
 pictures: $(VENV)/run.stamp ## Draw the README's picture through the service that `make run` has started

@@ -1,7 +1,8 @@
 """Puts the results of a run into the documentation: `python -m benchmarks.publish out/bench/<date>-<time>`.
 
 The CSV, the whole report and the picture go to docs/benchmarks/. What docs/benchmarks.md and README.md say of
-them stands there between two comments and is made from the CSV alone.
+them stands there between two comments and is made from the CSV alone. A run with a name goes to a folder of
+its own, and to a place of its own in docs/benchmarks.md alone.
 """
 
 import argparse
@@ -16,7 +17,6 @@ from benchmarks.results import Results
 ROOT = Path(__file__).parents[1]
 FOLDER = Path("docs") / "benchmarks"
 PAGE, README = Path("docs") / "benchmarks.md", Path("README.md")
-BEGIN, END = "<!-- made by make bench-publish: begin -->", "<!-- made by make bench-publish: end -->"
 IN_README = (
     "either: mixed throughput to plain diffusers",
     "or: mixed throughput to the bound",
@@ -32,37 +32,41 @@ class NoPlace(ValueError):
     """A page lacks the comments between which the results belong."""
 
 
-def publish(run: Path, root: Path = ROOT) -> None:
-    """Make docs/benchmarks/ and the two pages' parts from results.csv of a run.
+def publish(run: Path, root: Path = ROOT, name: str = "") -> None:
+    """Make docs/benchmarks/ and the pages' parts from results.csv of a run.
 
     Raises:
         NoPlace: a page has no place for them.
         OSError: there is no such run.
     """
-    folder = root / FOLDER
+    folder = root / FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
     if run.resolve() != folder.resolve():
         shutil.copyfile(run / "results.csv", folder / "results.csv")
     results = Results.read(folder / "results.csv")
     (folder / "report.md").write_text(report(results), encoding="utf-8")
     (folder / "results.svg").write_text(plot(results), encoding="utf-8")
-    for page, text in ((PAGE, page_part(results)), (README, readme_part(results))):
+    pages = {PAGE: page_part(results, name)}
+    if not name:
+        pages[README] = readme_part(results)
+    for page, text in pages.items():
         path = root / page
-        path.write_text(placed(path.read_text(encoding="utf-8"), text), encoding="utf-8")
+        path.write_text(placed(path.read_text(encoding="utf-8"), text, name), encoding="utf-8")
 
 
-def page_part(results: Results) -> str:
-    """All goals, for docs/benchmarks.md."""
+def page_part(results: Results, name: str = "") -> str:
+    """All goals, for docs/benchmarks.md; of a run with a name those that it measured."""
+    folder = (Path(FOLDER.name) / name).as_posix()
+    wanted = [goal for goal in goals(results) if not name or goal.estimate(results) is not None]
     return "\n".join(
         [
             about(results),
             "",
-            *table(results, goals(results)),
+            *table(results, wanted),
             "",
-            f"Every number is in [the report]({FOLDER.name}/report.md) "
-            f"and in [the CSV]({FOLDER.name}/results.csv).",
+            f"Every number is in [the report]({folder}/report.md) and in [the CSV]({folder}/results.csv).",
             "",
-            f"![Throughput, latency and goodput of every side]({FOLDER.name}/results.svg)",
+            f"![Throughput, latency and goodput of every side]({folder}/results.svg)",
         ]
     )
 
@@ -82,24 +86,33 @@ def readme_part(results: Results) -> str:
     )
 
 
-def placed(page: str, text: str) -> str:
+def marks(name: str = "") -> tuple[str, str]:
+    """The comments between which the results of a run belong."""
+    made = f"made by make bench-publish{f' NAME={name}' if name else ''}"
+    return f"<!-- {made}: begin -->", f"<!-- {made}: end -->"
+
+
+def placed(page: str, text: str, name: str = "") -> str:
     """The page with the text between its comments.
 
     Raises:
         NoPlace: it has none, or not one pair of them.
     """
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise NoPlace(f"the page needs one {BEGIN} and one {END}")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+    begin, end = marks(name)
+    if page.count(begin) != 1 or page.count(end) != 1:
+        raise NoPlace(f"the page needs one {begin} and one {end}")
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def main() -> None:
     """Publish the run that was named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a folder with results.csv")
-    publish(parser.parse_args().run)
+    parser.add_argument("--name", default="", help="of a run beside the main one")
+    given = parser.parse_args()
+    publish(given.run, name=given.name)
 
 
 if __name__ == "__main__":

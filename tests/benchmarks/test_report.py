@@ -7,12 +7,13 @@ import pytest
 
 from benchmarks.goals import Goal, goals
 from benchmarks.plot import plot
-from benchmarks.publish import BEGIN, END, FOLDER, NoPlace, page_part, placed, publish, readme_part
+from benchmarks.publish import FOLDER, NoPlace, marks, page_part, placed, publish, readme_part
 from benchmarks.report import report
 from benchmarks.results import Result, Results
 from benchmarks.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+BEGIN, END = marks()
 
 
 @pytest.fixture
@@ -135,16 +136,34 @@ def test_a_run_is_published_and_a_later_one_takes_its_place(tmp_path: Path, resu
     assert [page.read_text() for page in pages] == published
 
 
+def test_a_run_with_a_name_is_published_beside_the_main_one(tmp_path: Path, results: Results) -> None:
+    begin, end = marks("long-jobs")
+    page, readme = tmp_path / "docs" / "benchmarks.md", tmp_path / "README.md"
+    page.parent.mkdir()
+    page.write_text(f"{BEGIN}\nthe main one\n{END}\n\n{begin}\n{end}\n")
+    readme.write_text(f"{BEGIN}\nthe main one\n{END}\n")
+    publish(tmp_path, tmp_path, "long-jobs")
+    assert readme.read_text() == f"{BEGIN}\nthe main one\n{END}\n"
+    text = page.read_text()
+    assert text.startswith(f"{BEGIN}\nthe main one\n{END}\n\n{begin}\n")
+    assert "| mixed throughput to BentoML | ≥ 2.5 | 3 [3, 3] | yes |" in text
+    assert "not measured" not in text
+    assert Results.read(tmp_path / FOLDER / "long-jobs" / "results.csv").rows == results.rows
+
+
 def test_a_page_without_a_place_is_refused() -> None:
     with pytest.raises(NoPlace):
         placed("a page", "results")
 
 
-@pytest.mark.parametrize(("page", "part"), [("docs/benchmarks.md", page_part), ("README.md", readme_part)])
-def test_what_the_documentation_says_is_what_was_measured(page: str, part: object) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    measured = ROOT / FOLDER / "results.csv"
-    if measured.exists():
-        assert placed(text, part(Results.read(measured))) == text
-    else:
-        assert "|" not in text.partition(BEGIN)[2].partition(END)[0]
+@pytest.mark.parametrize(
+    "measured", sorted((ROOT / FOLDER).rglob("results.csv")), ids=lambda path: path.parent.name
+)
+def test_what_the_documentation_says_is_what_was_measured(measured: Path) -> None:
+    name = measured.parent.relative_to(ROOT / FOLDER).as_posix().removeprefix(".")
+    results = Results.read(measured)
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert placed(page, page_part(results, name), name) == page
+    if not name:
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        assert placed(readme, readme_part(results)) == readme
