@@ -45,6 +45,16 @@ def drawn(server: Predictor) -> dict[str, Metric]:
     return page(server)
 
 
+def test_garbage_is_collected_while_it_serves(server: Predictor) -> None:
+    def collections() -> float:
+        lines = server.http.get("/metrics").text.splitlines()
+        (line,) = [each for each in lines if each.startswith('python_gc_collections_total{generation="0"}')]
+        return float(line.split()[-1])
+
+    before = collections()
+    server.wait_until(lambda: collections() > before)
+
+
 def test_names_and_units_are_as_prometheus_has_them(drawn: dict[str, Metric]) -> None:
     """The rules of `promtool check metrics`, and base units."""
     assert len(drawn) > 20
