@@ -11,7 +11,7 @@ from kserve import InferRequest, InferResponse, Model
 from predictor import contract
 from predictor.backend import Drawn, EngineBackend
 from predictor.contract import PictureRequest
-from predictor.edge import copy, event, time_left
+from predictor.edge import copy_pixels, event, time_left
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class DiffusionModel(Model):
         """Put the pictures into the protocol's reply."""
         job, drawn = result
         if job.request is None:
-            return await copy(
+            return await copy_pixels(
                 drawn.images.nbytes,
                 contract.predictions,
                 drawn.images,

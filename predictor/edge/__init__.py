@@ -6,7 +6,7 @@ predictor and the transformer run on it; it knows no torch, no tensors' names an
 
 from predictor.edge.api import Api
 from predictor.edge.backend import Backend
-from predictor.edge.copying import copy
+from predictor.edge.copying import copy_pixels
 from predictor.edge.dataplane import ServingDataPlane
 from predictor.edge.deadline import time_left
 from predictor.edge.logs import configure_logging, event, log
@@ -34,7 +34,7 @@ __all__ = [
     "add_server_flags",
     "client_span",
     "configure_logging",
-    "copy",
+    "copy_pixels",
     "event",
     "log",
     "past_span",

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from predictor import contract
 from predictor.edge.api import Api
-from predictor.edge.copying import copy
+from predictor.edge.copying import copy_pixels
 from predictor.edge.dataplane import ServingDataPlane
 from predictor.edge.refusals import ErrorReply, answer
 from predictor.edge.spans import span
@@ -97,7 +97,7 @@ class Routes:
         # Python's lock: whoever draws much asks for binary outputs.
         size = sum(output.data.nbytes for output in response.outputs)
         with span("encode reply"):
-            body, json_length = await copy(size, contract.encode_body, response, binary)
+            body, json_length = await copy_pixels(size, contract.encode_body, response, binary)
         if json_length is None:
             return Response(body, media_type="application/json", headers=reply_headers)
         reply_headers[JSON_LENGTH_HEADER] = str(json_length)
