@@ -80,6 +80,7 @@ def test_prompts_are_projected_once_whoever_begins_beside_them(load, kind):
         make_row(negative_prompt="dog"),
     ]
     apart = [diffuser.begin([row])[0] for row in rows]
+    diffuser._denoiser._projections.clear()
     calls = []
     with pytest.MonkeyPatch.context() as patch:
         for path, module in diffuser._denoiser._unet.named_modules():

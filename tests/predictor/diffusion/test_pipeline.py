@@ -84,8 +84,10 @@ SERVED = [
 def test_latents_are_those_of_the_diffusers_pipeline(pairs, kind, solver, loras):
     diffuser, reference = pairs(kind)
     row = make_row(solver=solver, loras=loras, steps=4, negative_prompt="dog")
-    latents = alone(diffuser, row).latents
-    torch.testing.assert_close(latents, reference.draw(diffuser, row), rtol=0, atol=tolerance(kind, solver))
+    latents, expected = alone(diffuser, row).latents, reference.draw(diffuser, row)
+    # what is rounded off grows with the numbers: after four steps of PNDM some are above 5
+    size = max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(latents, expected, rtol=0, atol=size * tolerance(kind, solver))
 
 
 @pytest.mark.parametrize("weights", [(0.7, 0.3), (1.0, 1.0), (0.0, 2.0)])

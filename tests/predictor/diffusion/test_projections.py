@@ -5,7 +5,7 @@ import torch
 
 from predictor.diffusion.denoiser import PROJECTIONS
 from predictor.diffusion.diffuser import Diffuser
-from tests.predictor.diffusion.drawing import KINDS, make_loras, make_row
+from tests.predictor.diffusion.drawing import make_loras, make_row
 
 LORA = (("a@1", 1.0),)
 
@@ -41,17 +41,6 @@ def test_a_prompt_is_projected_once_for_each_choice_of_loras(diffuser, projected
     diffuser.begin([make_row(prompt="a dog", guidance=1.0, loras=(("a@1", 0.5),))])
     diffuser.begin([make_row(prompt="a dog", guidance=1.0)])
     assert len(projected) == 5
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_is_the_same_whoever_asked_first(load, kind):
-    fresh, used = load(kind), load(kind, fixed_rows=4)
-    for diffuser, others in ((fresh, []), (used, [make_row(prompt="", guidance=1.0), make_row(prompt="x")])):
-        diffuser._denoiser._projections.clear()
-        diffuser.begin(others)
-    [one], [other] = (diffuser.begin([make_row(prompt="a cat")]) for diffuser in (fresh, used))
-    assert torch.equal(one.prompt_states, other.prompt_states)
-    assert torch.equal(one.negative_states, other.negative_states)
 
 
 def test_another_lora_of_the_same_name_is_another(diffuser):
