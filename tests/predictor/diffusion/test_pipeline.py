@@ -85,8 +85,8 @@ def test_latents_are_those_of_the_diffusers_pipeline(pairs, kind, solver, loras)
     diffuser, reference = pairs(kind)
     row = make_row(solver=solver, loras=loras, steps=4, negative_prompt="dog")
     latents, expected = alone(diffuser, row).latents, reference.draw(diffuser, row)
-    # what is rounded off grows with the numbers: after four steps of PNDM some are above 5
-    size = max(1.0, float(expected.abs().max()))
+    # what is rounded off grows with the numbers: most solvers' are below 4, but some of PNDM's above 5
+    size = max(1.0, float(expected.abs().max()) / 4)
     torch.testing.assert_close(latents, expected, rtol=0, atol=size * tolerance(kind, solver))
 
 
