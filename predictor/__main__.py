@@ -11,7 +11,7 @@ def main() -> None:
     """Serve until SIGTERM or Ctrl-C; what cannot start ends with one line that says why."""
     # A pod's first process ignores SIGTERM unless it handles it, which the server will once it is loaded.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
-    gc.disable()  # until the server starts: to look for garbage in what is imported takes a tenth of the time
+    gc.disable()  # until all is imported: to look for garbage in it time and again takes a tenth of the start
     try:
         status = _serve()
     except KeyboardInterrupt:
@@ -32,6 +32,8 @@ def _serve() -> int:
     from predictor.settings import read_settings
     from weights.errors import WeightsError
 
+    gc.freeze()  # what is imported stays: to look through it would hold up all requests for half a second
+    gc.enable()
     keep_freed_memory()
     settings = read_settings(sys.argv[1:])
     configure_logging(settings.log_format)

@@ -10,7 +10,7 @@ def main() -> None:
     """Serve until SIGTERM or Ctrl-C; what cannot start ends with one line that says why."""
     # A pod's first process ignores SIGTERM unless it handles it, which the server will once it is loaded.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
-    gc.disable()  # until the server starts: to look for garbage in what is imported takes a tenth of the time
+    gc.disable()  # until all is imported: to look for garbage in it time and again takes a tenth of the start
     try:
         _serve()
     except KeyboardInterrupt:
@@ -22,6 +22,8 @@ def _serve() -> None:
     from transformer.server import build_server
     from transformer.settings import read_settings
 
+    gc.freeze()  # what is imported stays: no request is to wait until all of it was looked through
+    gc.enable()
     settings = read_settings(sys.argv[1:])
     configure_logging(settings.log_format)
     try:

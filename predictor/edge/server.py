@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import socket
@@ -66,9 +65,6 @@ class Server(ModelServer):
         """
         for model in models or []:
             self.register_model(model)
-        # What is loaded stays. To look through it for garbage would hold up all requests for half a second.
-        gc.freeze()
-        gc.enable()
         with contextlib.closing(self._bind()) as listener:
             asyncio.run(self._serve_until_stopped(listener))
 
